@@ -1,15 +1,13 @@
-import { ulid } from "ulid";
+import { ulid } from 'ulid';
 
-const prefixes = {
-	order: "ord",
-	account: "acc",
-	target: "tgt",
-	certificate: "crt",
-	apiKey: "key",
-	privateKey: "pk",
-} as const;
+const prefixes = { order: 'ord', account: 'acc', target: 'tgt' } as const;
 
 /** A new id: a prefix that says of what, and a ULID, which sorts by time of creation. */
 export function newId(kind: keyof typeof prefixes, now: number): string {
-	return `${prefixes[kind]}_${ulid(now)}`;
+  return `${prefixes[kind]}_${ulid(now)}`;
+}
+
+/** Id of the certificate that an epoch of an order produces: known beforehand, so that saving it twice is saving it once. */
+export function certificateId(orderId: string, epoch: number): string {
+  return `crt_${orderId.slice('ord_'.length)}_${epoch}`;
 }

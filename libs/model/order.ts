@@ -1,158 +1,158 @@
-import { z } from "zod";
-import { type ErrorCode, errorCodes } from "../error-codes.ts";
-import { keyTypes } from "./certificate.ts";
+import { z } from 'zod';
+import { type ErrorCode, errorCodes } from '../error-codes.ts';
+import { keyTypes } from './certificate.ts';
 
-export const orderStatuses = [
-	"pending",
-	"validated",
-	"issued",
-	"deployed",
-	"failed",
-	"cancelled",
-] as const;
+export const orderStatuses = ['pending', 'validated', 'issued', 'deployed', 'failed', 'cancelled'] as const;
 export type OrderStatus = (typeof orderStatuses)[number];
 
-export const stageNames = ["validation", "issuance", "deployment"] as const;
+export const stageNames = ['validation', 'issuance', 'deployment'] as const;
 export type StageName = (typeof stageNames)[number];
 
-export const challengeTypes = ["http-01"] as const;
+export const challengeTypes = ['http-01'] as const;
 
-export const deploySchema = z.discriminatedUnion("mode", [
-	z.object({ mode: z.literal("none") }),
-	z.object({
-		mode: z.enum(["site", "auto", "all", "store"]),
-		target: z.string(),
-		site: z.number().int().positive().optional(),
-		updateOnly: z.boolean().optional(),
-		addMissing: z.boolean().optional(),
-		blankHost: z.boolean().optional(),
-		port: z.number().int().min(1).max(65_535).optional(),
-		ip: z.string().optional(),
-		store: z.enum(["My", "WebHosting"]).optional(),
-	}),
+export const deploySchema = z.discriminatedUnion('mode', [
+  z.object({ mode: z.literal('none') }),
+  z.object({
+    mode: z.enum(['site', 'auto', 'all', 'store']),
+    target: z.string(),
+    site: z.number().int().positive().exactOptional(),
+    updateOnly: z.boolean().exactOptional(),
+    addMissing: z.boolean().exactOptional(),
+    blankHost: z.boolean().exactOptional(),
+    port: z.number().int().min(1).max(65_535).exactOptional(),
+    ip: z.string().exactOptional(),
+    store: z.enum(['My', 'WebHosting']).exactOptional(),
+  }),
 ]);
 export type Deploy = z.infer<typeof deploySchema>;
 
 /** What was asked for, after all checks: renewal needs nothing else. */
 export const orderRequestSchema = z.object({
-	names: z.array(z.string()),
-	account: z.string(),
-	challenge: z.object({ type: z.enum(challengeTypes) }),
-	keyType: z.enum(keyTypes),
-	profile: z.string().nullable(),
-	preferredChain: z.string().nullable(),
-	source: z.object({ target: z.string(), site: z.number().int() }).nullable(),
-	deploy: deploySchema,
+  names: z.array(z.string()),
+  account: z.string(),
+  challenge: z.object({ type: z.enum(challengeTypes) }),
+  keyType: z.enum(keyTypes),
+  profile: z.string().nullable(),
+  preferredChain: z.string().nullable(),
+  /** The IIS site the names were read from, with the hosts left out because no public CA validates them. */
+  source: z
+    .object({
+      target: z.string(),
+      site: z.number().int(),
+      skipped: z.array(z.object({ host: z.string(), code: z.string() })),
+    })
+    .nullable(),
+  deploy: deploySchema,
 });
 export type OrderRequest = z.infer<typeof orderRequestSchema>;
 
 const orderErrorSchema = z.object({
-	code: z.enum(Object.keys(errorCodes) as [ErrorCode, ...ErrorCode[]]),
-	detail: z.string(),
-	stage: z.enum(stageNames),
-	at: z.number(),
-	evidence: z.record(z.string(), z.unknown()).optional(),
+  code: z.enum(Object.keys(errorCodes) as [ErrorCode, ...ErrorCode[]]),
+  detail: z.string(),
+  stage: z.enum(stageNames),
+  at: z.number(),
+  evidence: z.record(z.string(), z.unknown()).optional(),
 });
 export type OrderError = z.infer<typeof orderErrorSchema>;
 
 /** The CA's object behind an order, known by its URL: at most one certificate comes of it. */
 const acmeOrderSchema = z.object({
-	url: z.string(),
-	finalize: z.string(),
-	expires: z.number().nullable(),
+  url: z.string(),
+  finalize: z.string(),
+  expires: z.number().nullable(),
 });
 export type AcmeOrderRef = z.infer<typeof acmeOrderSchema>;
 
 /** A challenge whose answer may be visible somewhere and has to be cleaned up. */
 const presentedSchema = z.object({
-	type: z.enum(challengeTypes),
-	name: z.string(),
-	token: z.string(),
+  type: z.enum(challengeTypes),
+  name: z.string(),
+  token: z.string(),
 });
 export type PresentedChallenge = z.infer<typeof presentedSchema>;
 
 /** Key and signing request of this epoch, saved before finalize; the key itself is sealed under its name. */
 const signingSchema = z.object({
-	privateKey: z.string(),
-	csr: z.string(),
-	attempt: z.number().int(),
+  privateKey: z.string(),
+  csr: z.string(),
+  attempt: z.number().int(),
 });
 
 const common = {
-	id: z.string(),
-	/** Grows by one with every save: the token of compare-and-set. */
-	version: z.number().int(),
-	/** How often the order was started over. */
-	epoch: z.number().int(),
-	createdAt: z.number(),
-	updatedAt: z.number(),
-	request: orderRequestSchema,
-	identifiers: z.array(
-		z.object({
-			name: z.string(),
-			status: z.enum(["pending", "valid", "invalid"]),
-		}),
-	),
-	/** Attempts used per stage, of the current try. */
-	attempts: z.record(z.enum(stageNames), z.number().int()),
-	/** ACME orders abandoned since the order was placed or last retried. */
-	restarts: z.number().int(),
-	/** The last failure, kept while the order is tried again and cleared by the next success. */
-	error: orderErrorSchema.nullable(),
-	/** When the current stage is tried next, if it waits. */
-	nextAttemptAt: z.number().nullable(),
-	/** The account whose mending the order waits for. */
-	parkedOn: z.string().nullable(),
-	/** When the current stage began to be due: it gives up `stages[stage].deadlineMs` later. */
-	stageSince: z.number(),
-	presented: z.array(presentedSchema),
+  id: z.string(),
+  /** Grows by one with every save: the token of compare-and-set. */
+  version: z.number().int(),
+  /** How often the order was started over. */
+  epoch: z.number().int(),
+  createdAt: z.number(),
+  updatedAt: z.number(),
+  request: orderRequestSchema,
+  identifiers: z.array(
+    z.object({
+      name: z.string(),
+      status: z.enum(['pending', 'valid', 'invalid']),
+    }),
+  ),
+  /** Attempts used per stage, of the current try. */
+  attempts: z.record(z.enum(stageNames), z.number().int()),
+  /** ACME orders abandoned since the order was placed or last retried. */
+  restarts: z.number().int(),
+  /** The last failure, kept while the order is tried again and cleared by the next success. */
+  error: orderErrorSchema.nullable(),
+  /** When the current stage is tried next, if it waits. */
+  nextAttemptAt: z.number().nullable(),
+  /** The account whose mending the order waits for. */
+  parkedOn: z.string().nullable(),
+  /** When the current stage began to be due: it gives up `stages[stage].deadlineMs` later. */
+  stageSince: z.number(),
+  presented: z.array(presentedSchema),
 };
 
 export const pendingOrderSchema = z.object({
-	...common,
-	status: z.literal("pending"),
-	acmeOrder: acmeOrderSchema.nullable(),
+  ...common,
+  status: z.literal('pending'),
+  acmeOrder: acmeOrderSchema.nullable(),
 });
 export const validatedOrderSchema = z.object({
-	...common,
-	status: z.literal("validated"),
-	acmeOrder: acmeOrderSchema,
-	signing: signingSchema.nullable(),
+  ...common,
+  status: z.literal('validated'),
+  acmeOrder: acmeOrderSchema,
+  signing: signingSchema.nullable(),
 });
 export const issuedOrderSchema = z.object({
-	...common,
-	status: z.literal("issued"),
-	certificate: z.string(),
+  ...common,
+  status: z.literal('issued'),
+  certificate: z.string(),
 });
 export const deployedOrderSchema = z.object({
-	...common,
-	status: z.literal("deployed"),
-	certificate: z.string(),
+  ...common,
+  status: z.literal('deployed'),
+  certificate: z.string(),
 });
 const ended = {
-	...common,
-	stage: z.enum(stageNames),
-	acmeOrder: acmeOrderSchema.nullable(),
-	certificate: z.string().nullable(),
+  ...common,
+  stage: z.enum(stageNames),
+  acmeOrder: acmeOrderSchema.nullable(),
+  certificate: z.string().nullable(),
 };
 export const failedOrderSchema = z.object({
-	...ended,
-	status: z.literal("failed"),
-	error: orderErrorSchema,
+  ...ended,
+  status: z.literal('failed'),
+  error: orderErrorSchema,
 });
 export const cancelledOrderSchema = z.object({
-	...ended,
-	status: z.literal("cancelled"),
+  ...ended,
+  status: z.literal('cancelled'),
 });
 
 /** One run: get this certificate and put it there. A union on `status`; each status carries what the next stage needs. */
-export const orderSchema = z.discriminatedUnion("status", [
-	pendingOrderSchema,
-	validatedOrderSchema,
-	issuedOrderSchema,
-	deployedOrderSchema,
-	failedOrderSchema,
-	cancelledOrderSchema,
+export const orderSchema = z.discriminatedUnion('status', [
+  pendingOrderSchema,
+  validatedOrderSchema,
+  issuedOrderSchema,
+  deployedOrderSchema,
+  failedOrderSchema,
+  cancelledOrderSchema,
 ]);
 export type Order = z.infer<typeof orderSchema>;
 export type PendingOrder = z.infer<typeof pendingOrderSchema>;
@@ -164,34 +164,27 @@ export type CancelledOrder = z.infer<typeof cancelledOrderSchema>;
 
 /** Whether the order got where it was meant to go. */
 export function isComplete(order: Order): boolean {
-	return (
-		order.status === "deployed" ||
-		(order.status === "issued" && order.request.deploy.mode === "none")
-	);
+  return order.status === 'deployed' || (order.status === 'issued' && order.request.deploy.mode === 'none');
 }
 
 /** Whether nothing will happen to the order unless a person asks for it. */
 export function isFinal(order: Order): boolean {
-	return (
-		isComplete(order) ||
-		order.status === "failed" ||
-		order.status === "cancelled"
-	);
+  return isComplete(order) || order.status === 'failed' || order.status === 'cancelled';
 }
 
 /** The stage that has the order now; for a failed or cancelled order the one that had it last; null when it is complete. */
 export function stageOf(order: Order): StageName | null {
-	switch (order.status) {
-		case "pending":
-			return "validation";
-		case "validated":
-			return "issuance";
-		case "issued":
-			return isComplete(order) ? null : "deployment";
-		case "deployed":
-			return null;
-		case "failed":
-		case "cancelled":
-			return order.stage;
-	}
+  switch (order.status) {
+    case 'pending':
+      return 'validation';
+    case 'validated':
+      return 'issuance';
+    case 'issued':
+      return isComplete(order) ? null : 'deployment';
+    case 'deployed':
+      return null;
+    case 'failed':
+    case 'cancelled':
+      return order.stage;
+  }
 }

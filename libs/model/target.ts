@@ -1,21 +1,19 @@
-import { z } from "zod";
+import { z } from 'zod';
 
 /** How a worker reaches an IIS host. `lab` is the simulated host of services/lab. */
-export const transportSchema = z.discriminatedUnion("kind", [
-	z.object({
-		kind: z.literal("lab"),
-		url: z
-			.url({ protocol: /^http$/ })
-			.describe("Control address of the simulated host"),
-	}),
+export const transportSchema = z.discriminatedUnion('kind', [
+  z.object({
+    kind: z.literal('lab'),
+    url: z.url({ protocol: /^http$/ }).describe('Control address of the simulated host'),
+  }),
 ]);
 export type Transport = z.infer<typeof transportSchema>;
 
 export const targetSchema = z.object({
-	id: z.string(),
-	name: z.string(),
-	kind: z.literal("iis"),
-	transport: transportSchema,
-	createdAt: z.number(),
+  id: z.string(),
+  name: z.string(),
+  kind: z.literal('iis'),
+  transport: transportSchema,
+  createdAt: z.number(),
 });
 export type Target = z.infer<typeof targetSchema>;

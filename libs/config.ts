@@ -1,0 +1,134 @@
+import { readFileSync } from 'node:fs';
+import { z } from 'zod';
+
+const port = z.coerce.number().int().min(0).max(65_535);
+const flag = z.enum(['true', 'false']).transform((text) => text === 'true');
+const list = z.string().transform((text) =>
+  text
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== ''),
+);
+
+/** Variables whose value may also be given as `<NAME>_FILE`, the path of a file that holds it. */
+export const secretVariables = ['REDIS_URL', 'MASTER_KEY', 'BOOTSTRAP_API_KEY'] as const;
+
+const sections = {
+  redis: {
+    REDIS_URL: z
+      .string()
+      .optional()
+      .describe(
+        'Redis to use, `redis://` or `rediss://` with password. `npm start` starts one with its data in `./data` when it is not set; the single services need it.',
+      ),
+    NAMESPACE: z
+      .string()
+      .regex(/^[a-z0-9-]+$/)
+      .default('certline')
+      .describe('First part of every key in Redis.'),
+  },
+  log: {
+    LOG_LEVEL: z
+      .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
+      .default('info')
+      .describe('Least level that is logged.'),
+  },
+  secrets: {
+    MASTER_KEY: z
+      .string()
+      .optional()
+      .describe(
+        'Keys that seal secrets: `id:base64 of 32 bytes`, several separated by commas, the first one seals. For the API (accounts, PFX), validation, issuance and deployment.',
+      ),
+  },
+  api: {
+    API_HOST: z.string().default('127.0.0.1').describe('Address the API listens on.'),
+    API_PORT: port.default(8080).describe('Port of the API.'),
+    CHALLENGE_HOST: z.string().default('127.0.0.1').describe('Address of the plain-HTTP port for challenges.'),
+    CHALLENGE_PORT: port
+      .default(8081)
+      .describe('Port that answers `/.well-known/acme-challenge/` and nothing else: 80 in production.'),
+    BOOTSTRAP_API_KEY: z
+      .string()
+      .min(20)
+      .optional()
+      .describe('The first API key (scope `admin`). Without it one is made at the first start and printed once.'),
+    RATE_LIMIT_PER_MINUTE: z.coerce
+      .number()
+      .int()
+      .positive()
+      .default(3000)
+      .describe('Requests a client address may send to the API in a minute.'),
+  },
+  validation: {
+    HTTP01_PORT: port
+      .default(80)
+      .describe('Port the worker asks when it looks itself whether an http-01 answer is visible.'),
+    HTTP01_SELF_CHECK: flag
+      .default(true)
+      .describe('`false` tells the CA without that look: for hosts that cannot reach their own public address.'),
+    DNS_RESOLVERS: list
+      .default([])
+      .describe('DNS servers of that look, `address:port` separated by commas; the system’s when empty.'),
+  },
+  pipeline: {
+    RETRY_DELAY_SCALE: z.coerce
+      .number()
+      .positive()
+      .max(1)
+      .default(1)
+      .describe('Factor on the delays between attempts. Below 1 only in a lab: CAs limit failed validations.'),
+    LOCK_DURATION_MS: z.coerce
+      .number()
+      .int()
+      .min(2_000)
+      .default(8_000)
+      .describe('How long a worker may be silent before another takes its jobs.'),
+    STALLED_INTERVAL_MS: z.coerce.number().int().min(500).default(2_000).describe('How often that is looked for.'),
+    RECONCILE_INTERVAL_MS: z.coerce
+      .number()
+      .int()
+      .min(100)
+      .default(2_000)
+      .describe('How often the scheduler looks for orders without a job.'),
+  },
+  metrics: {
+    METRICS_HOST: z
+      .string()
+      .default('127.0.0.1')
+      .describe('Address of the metrics port of workers and scheduler (the API serves them itself).'),
+    METRICS_PORT: port
+      .default(9464)
+      .describe('Port of `/metrics`, `/healthz` and `/readyz` of workers and scheduler; 0 takes a free one.'),
+  },
+} as const;
+
+/** The sections of the configuration; a service asks for those it needs. */
+export const configSections = sections;
+export type SectionName = keyof typeof sections;
+
+type UnionToIntersection<U> = (U extends unknown ? (u: U) => void : never) extends (i: infer I) => void ? I : never;
+type ShapeOf<S extends SectionName> = UnionToIntersection<(typeof sections)[S]>;
+export type Config<S extends SectionName> = {
+  [K in keyof ShapeOf<S>]: ShapeOf<S>[K] extends z.ZodType ? z.output<ShapeOf<S>[K]> : never;
+};
+
+function withFiles(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const merged = { ...env };
+  for (const name of secretVariables) {
+    const path = env[`${name}_FILE`];
+    if (merged[name] === undefined && path !== undefined) merged[name] = readFileSync(path, 'utf8').trim();
+  }
+  return merged;
+}
+
+/** Reads and checks the sections of a service from the environment. Throws an `Error` that names every wrong variable and why. */
+export function readConfig<S extends SectionName>(names: readonly S[], env: NodeJS.ProcessEnv): Config<S> {
+  const shape = Object.assign({}, ...names.map((name) => sections[name])) as z.ZodRawShape;
+  const result = z.object(shape).safeParse(withFiles(env));
+  if (!result.success) {
+    const lines = result.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
+    throw new Error(`wrong configuration\n  ${lines.join('\n  ')}`);
+  }
+  return result.data as Config<S>;
+}

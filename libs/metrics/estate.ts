@@ -1,0 +1,78 @@
+import { Gauge, type Registry } from 'prom-client';
+import type { Clock } from '../clock.ts';
+import { orderStatuses, stageNames } from '../model/order.ts';
+
+/** What the gauges of the estate are read from: the store and the queues fit it. */
+export interface Estate {
+  countOrders(status: (typeof orderStatuses)[number]): Promise<number>;
+  countExpiring(from: number, to: number): Promise<number>;
+  nextExpiry(now: number): Promise<number | null>;
+  countRenewalDue(now: number): Promise<number>;
+  queueCounts(queue: string): Promise<Record<string, number>>;
+  /** When the oldest waiting job was added, ms since the epoch; null when none waits. */
+  oldestJob(queue: string): Promise<number | null>;
+}
+
+const day = 86_400_000;
+const horizons = {
+  '1d': day,
+  '3d': 3 * day,
+  '7d': 7 * day,
+  '14d': 14 * day,
+  '30d': 30 * day,
+};
+
+/** Gauges of the whole estate, read when scraped. One process (the scheduler) serves them, so that sums do not count twice. */
+export function registerEstateMetrics(registry: Registry, estate: Estate, clock: Clock): void {
+  const registers = [registry];
+  const gauge = <L extends string>(
+    name: string,
+    help: string,
+    labelNames: L[],
+    collect: (gauge: Gauge<L>) => Promise<void>,
+  ): void => {
+    new Gauge({
+      name: `certline_${name}`,
+      help,
+      labelNames,
+      registers,
+      async collect() {
+        await collect(this);
+      },
+    });
+  };
+
+  gauge('orders', 'Orders by status.', ['status'], async (orders) => {
+    for (const status of orderStatuses) orders.set({ status }, await estate.countOrders(status));
+  });
+  gauge('queue_jobs', 'Jobs by queue and BullMQ state.', ['queue', 'state'], async (jobs) => {
+    for (const queue of stageNames) {
+      for (const [state, count] of Object.entries(await estate.queueCounts(queue))) jobs.set({ queue, state }, count);
+    }
+  });
+  gauge('queue_oldest_job_age_seconds', 'Age of the oldest waiting job; 0 when none waits.', ['queue'], async (age) => {
+    for (const queue of stageNames) {
+      const added = await estate.oldestJob(queue);
+      age.set({ queue }, added === null ? 0 : (clock.now() - added) / 1000);
+    }
+  });
+  gauge('certificates_expiring', 'Certificates that end within a time from now.', ['within'], async (expiring) => {
+    const now = clock.now();
+    for (const [within, ms] of Object.entries(horizons))
+      expiring.set({ within }, await estate.countExpiring(now, now + ms));
+  });
+  gauge(
+    'certificate_min_expiry_seconds',
+    'Time until the next certificate ends; absent when there is none.',
+    [],
+    async (expiry) => {
+      const now = clock.now();
+      const next = await estate.nextExpiry(now);
+      if (next === null) expiry.remove();
+      else expiry.set((next - now) / 1000);
+    },
+  );
+  gauge('renewals_overdue', 'Certificates past the time they ought to be renewed.', [], async (overdue) => {
+    overdue.set(await estate.countRenewalDue(clock.now()));
+  });
+}

@@ -1,0 +1,194 @@
+import type { CertlineError } from '../errors.ts';
+import {
+  type AcmeOrderRef,
+  type CancelledOrder,
+  type DeployedOrder,
+  type FailedOrder,
+  type IssuedOrder,
+  isComplete,
+  type Order,
+  type OrderError,
+  type OrderRequest,
+  type PendingOrder,
+  type StageName,
+  stageOf,
+  type ValidatedOrder,
+} from './order.ts';
+
+/** The parts every status has, fresh for the stage that comes next. */
+function carry(order: Order, now: number) {
+  const { id, version, epoch, createdAt, request, identifiers, attempts, restarts, presented } = order;
+  const kept = {
+    id,
+    version,
+    epoch,
+    createdAt,
+    request,
+    identifiers,
+    attempts,
+    restarts,
+    presented,
+  };
+  return {
+    ...kept,
+    updatedAt: now,
+    error: null,
+    nextAttemptAt: null,
+    parkedOn: null,
+    stageSince: now,
+  };
+}
+
+const noAttempts = { validation: 0, issuance: 0, deployment: 0 };
+
+/** A new order at the beginning of its way. */
+export function newOrder(id: string, request: OrderRequest, now: number): PendingOrder {
+  return {
+    id,
+    version: 0,
+    epoch: 1,
+    createdAt: now,
+    updatedAt: now,
+    request,
+    identifiers: request.names.map((name) => ({ name, status: 'pending' })),
+    attempts: { ...noAttempts },
+    restarts: 0,
+    error: null,
+    nextAttemptAt: null,
+    parkedOn: null,
+    stageSince: now,
+    presented: [],
+    status: 'pending',
+    acmeOrder: null,
+  };
+}
+
+/** Every name is proved: the CA will issue. */
+export function validated(order: PendingOrder, acmeOrder: AcmeOrderRef, now: number): ValidatedOrder {
+  const identifiers = order.identifiers.map(({ name }) => ({
+    name,
+    status: 'valid' as const,
+  }));
+  return {
+    ...carry(order, now),
+    identifiers,
+    presented: [],
+    status: 'validated',
+    acmeOrder,
+    signing: null,
+  };
+}
+
+/** The certificate is there. */
+export function issued(order: ValidatedOrder, certificate: string, now: number): IssuedOrder {
+  return { ...carry(order, now), status: 'issued', certificate };
+}
+
+/** The certificate is served where it was to be served. */
+export function deployed(order: IssuedOrder, now: number): DeployedOrder {
+  return {
+    ...carry(order, now),
+    status: 'deployed',
+    certificate: order.certificate,
+  };
+}
+
+function ending(order: Order) {
+  return {
+    acmeOrder: 'acmeOrder' in order ? order.acmeOrder : null,
+    certificate: 'certificate' in order ? order.certificate : null,
+  };
+}
+
+/** Given up, until a person asks for a retry. */
+export function failed(order: Order, stage: StageName, error: OrderError, now: number): FailedOrder {
+  return {
+    ...carry(order, now),
+    ...ending(order),
+    presented: [],
+    status: 'failed',
+    stage,
+    error,
+  };
+}
+
+/** Called off. A certificate that was issued stays. */
+export function cancelled(order: Order, now: number): CancelledOrder {
+  const stage = stageOf(order) ?? 'validation';
+  return {
+    ...carry(order, now),
+    ...ending(order),
+    presented: [],
+    status: 'cancelled',
+    stage,
+    error: order.error,
+  };
+}
+
+/** Back to validation with a new ACME order, by itself: epoch + 1. */
+export function restarted(order: PendingOrder | ValidatedOrder, now: number): PendingOrder {
+  return {
+    ...carry(order, now),
+    epoch: order.epoch + 1,
+    identifiers: order.identifiers.map(({ name }) => ({
+      name,
+      status: 'pending',
+    })),
+    restarts: order.restarts + 1,
+    presented: [],
+    stageSince: order.stageSince,
+    status: 'pending',
+    acmeOrder: null,
+  };
+}
+
+/** Stages a failed order can be taken up from, the latest one last. */
+export function retryableStages(order: FailedOrder): StageName[] {
+  if (order.certificate !== null)
+    return order.request.deploy.mode === 'none' ? ['validation'] : ['validation', 'deployment'];
+  if (order.stage === 'issuance' && order.acmeOrder !== null) return ['validation', 'issuance'];
+  return ['validation'];
+}
+
+/** A failed order taken up again by a person at one of its `retryableStages`: epoch + 1, all budgets fresh. */
+export function retried(order: FailedOrder, from: StageName, now: number): Order {
+  const base = {
+    ...carry(order, now),
+    epoch: order.epoch + 1,
+    attempts: { ...noAttempts },
+    restarts: 0,
+    presented: [],
+  };
+  if (from === 'deployment' && order.certificate !== null)
+    return { ...base, status: 'issued', certificate: order.certificate };
+  if (from === 'issuance' && order.acmeOrder !== null) {
+    return {
+      ...base,
+      status: 'validated',
+      acmeOrder: order.acmeOrder,
+      signing: null,
+    };
+  }
+  const identifiers = order.identifiers.map(({ name }) => ({
+    name,
+    status: 'pending' as const,
+  }));
+  return { ...base, identifiers, status: 'pending', acmeOrder: null };
+}
+
+/** Whether an order can still be called off: nothing has been deployed and it has not ended. */
+export function isCancellable(order: Order): boolean {
+  return !isComplete(order) && order.status !== 'cancelled' && order.status !== 'failed';
+}
+
+/** The record of a failure. */
+export function orderError(error: CertlineError, stage: StageName, now: number): OrderError {
+  const { code, message: detail, evidence } = error;
+  return {
+    code,
+    detail,
+    stage,
+    at: now,
+    ...(evidence === undefined ? {} : { evidence }),
+  };
+}

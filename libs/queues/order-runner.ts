@@ -1,0 +1,174 @@
+import type { Clock } from '../clock.ts';
+import { asCertlineError, CertlineError } from '../errors.ts';
+import type { Logger } from '../logging.ts';
+import { type Metrics, observeAttempt } from '../metrics/metrics.ts';
+import { isComplete, isFinal, type Order, type StageName, stageOf } from '../model/order.ts';
+import type { OrderEventInput } from '../store/order-events.ts';
+import type { OrderStore } from '../store/orders.ts';
+import { StaleOrder, type Takes } from './handler.ts';
+import { afterFailure, type Outcome } from './outcome.ts';
+import type { Producer } from './producer.ts';
+import { poisonLimit, stages } from './stages.ts';
+
+export interface RunnerOptions {
+  orders: OrderStore;
+  producer: Producer;
+  metrics: Metrics;
+  clock: Clock;
+  log: Logger;
+  /** In [0, 1): the jitter of delays. */
+  random: () => number;
+  /** Factor on the delays between attempts. */
+  retryDelayScale: number;
+}
+
+/** An order that a stage has begun to work on, as it stands in the store. */
+export interface Run<S extends StageName> {
+  stage: S;
+  order: Takes<S>;
+  startedAt: number;
+  log: Logger;
+  checkpoint(changes: Partial<Takes<S>>, progress?: string): Promise<Takes<S>>;
+}
+
+export type BeginResult<S extends StageName> =
+  | { kind: 'run'; run: Run<S> }
+  /** Nothing to do: the order is elsewhere, held, ended or gone. */
+  | { kind: 'stale' }
+  | { kind: 'early'; at: number }
+  | { kind: 'failed'; error: CertlineError };
+
+/** The way of an order through one attempt of a stage, without the queue: load, compare-and-set, save, pass on, log, measure. */
+export interface OrderRunner<S extends StageName> {
+  /** First statement of every processor. `crashes` is how often a worker died on the job; `epoch` is the job's. */
+  begin(orderId: string, job: { epoch?: number; crashes: number }): Promise<BeginResult<S>>;
+  succeed(run: Run<S>, next: Order): Promise<Order | null>;
+  /** What became of the order; null when the run was stale. */
+  fail(run: Run<S>, thrown: unknown): Promise<Outcome | null>;
+}
+
+const eventOf: Record<Outcome['kind'], OrderEventInput['type']> = {
+  retry: 'attempt_failed',
+  wait: 'stage_waiting',
+  restart: 'order_restarted',
+  parked: 'order_parked',
+  failed: 'order_failed',
+};
+
+export function createOrderRunner<S extends StageName>(stage: S, options: RunnerOptions): OrderRunner<S> {
+  const { orders, producer, metrics, clock, random, retryDelayScale } = options;
+
+  function measure(run: Run<S>, outcome: string, code: string | null): void {
+    observeAttempt(metrics, stage, { outcome, code, seconds: (clock.now() - run.startedAt) / 1000 });
+  }
+
+  function startRun(begun: Takes<S>, startedAt: number): Run<S> {
+    const attempt = begun.attempts[stage] + 1;
+    const log = options.log.child({ order: begun.id, stage, epoch: begun.epoch, attempt });
+    const run: Run<S> = {
+      stage,
+      order: begun,
+      startedAt,
+      log,
+      async checkpoint(changes, progress) {
+        const now = clock.now();
+        const events: OrderEventInput[] =
+          progress === undefined ? [] : [{ type: 'stage_progress', at: now, stage, detail: progress }];
+        const saved = await orders.save(run.order, { ...run.order, ...changes, updatedAt: now }, events);
+        if (saved === null) throw new StaleOrder();
+        run.order = saved;
+        return saved;
+      },
+    };
+    return run;
+  }
+
+  async function refuse(order: Order, error: CertlineError): Promise<BeginResult<S>> {
+    const { order: next } = afterFailure(order, stage, error, { now: clock.now(), random: 0, scale: 1 });
+    const event: OrderEventInput = {
+      type: 'order_failed',
+      at: clock.now(),
+      stage,
+      code: error.code,
+      detail: error.message,
+    };
+    const saved = await orders.save(order, next, [event]);
+    return saved === null ? { kind: 'stale' } : { kind: 'failed', error };
+  }
+
+  return {
+    async begin(orderId, { epoch, crashes }) {
+      const order = await orders.get(orderId);
+      if (order === null || isFinal(order) || stageOf(order) !== stage || order.parkedOn !== null)
+        return { kind: 'stale' };
+      if (epoch !== undefined && order.epoch !== epoch) return { kind: 'stale' };
+      const now = clock.now();
+      const dueAt = order.nextAttemptAt ?? order.stageSince;
+      // A few milliseconds early is on time: timers and clocks of two machines differ.
+      if (dueAt > now + 50) return { kind: 'early', at: dueAt };
+      const permanent = { plan: { kind: 'permanent' } } as const;
+      if (crashes > poisonLimit) {
+        return refuse(
+          order,
+          new CertlineError('worker_crashed_repeatedly', `${crashes} workers died on it`, permanent),
+        );
+      }
+      if (now > order.stageSince + stages[stage].deadline) {
+        const last = order.error ? `; last error: ${order.error.code}: ${order.error.detail}` : '';
+        return refuse(
+          order,
+          new CertlineError('deadline_passed', `${stage} did not succeed in time${last}`, permanent),
+        );
+      }
+      const started: OrderEventInput = { type: 'stage_started', at: now, stage };
+      const begun = await orders.save(order, { ...order, nextAttemptAt: null, updatedAt: now }, [started]);
+      if (begun === null) return { kind: 'stale' };
+      metrics.stageWait.observe({ stage }, Math.max(0, now - dueAt) / 1000);
+      // `stageOf` told that the status is the one this stage takes.
+      return { kind: 'run', run: startRun(begun as Takes<S>, now) };
+    },
+
+    async succeed(run, next) {
+      const now = clock.now();
+      const events: OrderEventInput[] = [{ type: 'stage_completed', at: now, stage }];
+      if (isComplete(next)) events.push({ type: 'order_completed', at: now });
+      const saved = await orders.save(run.order, next, events);
+      if (saved === null) {
+        measure(run, 'stale', null);
+        return null;
+      }
+      measure(run, 'completed', null);
+      metrics.lastSuccess.set({ stage }, now / 1000);
+      if (isComplete(saved)) metrics.orderDuration.observe({ outcome: 'complete' }, (now - saved.createdAt) / 1000);
+      run.log.info({ ms: now - run.startedAt }, `${stage} completed`);
+      await producer.enqueue(saved);
+      return saved;
+    },
+
+    async fail(run, thrown) {
+      if (thrown instanceof StaleOrder) {
+        measure(run, 'stale', null);
+        run.log.info('another worker has the order');
+        return null;
+      }
+      const error = asCertlineError(thrown);
+      const now = clock.now();
+      const outcome = afterFailure(run.order, stage, error, { now, random: random(), scale: retryDelayScale });
+      const { kind, order: next } = outcome;
+      const nextAttempt = next.nextAttemptAt === null ? {} : { nextAttemptAt: next.nextAttemptAt };
+      const event = { type: eventOf[kind], at: now, stage, code: error.code, detail: error.message, ...nextAttempt };
+      const saved = await orders.save(run.order, next, [event]);
+      measure(run, saved === null ? 'stale' : kind, error.code);
+      if (saved === null) return null;
+      const { code, evidence } = error;
+      const level = kind === 'failed' || kind === 'parked' || code === 'unexpected' ? 'warn' : 'info';
+      run.log[level](
+        { code, outcome: kind, evidence, ...(code === 'unexpected' ? { err: error.cause } : {}) },
+        error.message,
+      );
+      if (kind === 'failed') metrics.orderDuration.observe({ outcome: 'failed' }, (now - saved.createdAt) / 1000);
+      if (kind === 'restart') await producer.enqueue(saved);
+      return { kind, order: saved };
+    },
+  };
+}

@@ -1,0 +1,90 @@
+import type { CertlineError } from '../errors.ts';
+import type { Order, StageName } from '../model/order.ts';
+import { failed, orderError, restarted } from '../model/transitions.ts';
+import { backoff } from './backoff.ts';
+import { restartPolicy, stages } from './stages.ts';
+
+export type OutcomeKind = 'failed' | 'retry' | 'wait' | 'restart' | 'parked';
+
+export interface Outcome {
+  kind: OutcomeKind;
+  order: Order;
+}
+
+export interface OutcomeTime {
+  now: number;
+  /** In [0, 1): the jitter. */
+  random: number;
+  /** Factor on all delays of ours (not on those the CA names): 1, less in a lab. */
+  scale: number;
+}
+
+/** What becomes of an order whose stage met `error`: the error's plan, within the stage's budgets. Pure. */
+export function afterFailure(order: Order, stage: StageName, error: CertlineError, time: OutcomeTime): Outcome {
+  const { now, random, scale } = time;
+  const record = orderError(error, stage, now);
+  const giveUp = (): Outcome => ({
+    kind: 'failed',
+    order: failed(order, stage, record, now),
+  });
+  const { plan } = error;
+  const { retry, deadline } = stages[stage];
+  const counted = { ...order.attempts, [stage]: order.attempts[stage] + 1 };
+
+  if (plan.kind === 'wait') {
+    // Not past the stage's end: the deadline is met by a last look, not by silence.
+    const until = Math.min(plan.until, order.stageSince + deadline);
+    return {
+      kind: 'wait',
+      order: {
+        ...order,
+        updatedAt: now,
+        error: record,
+        nextAttemptAt: Math.max(until, now),
+      },
+    };
+  }
+  if (plan.kind === 'park') {
+    return {
+      kind: 'parked',
+      order: {
+        ...order,
+        updatedAt: now,
+        error: record,
+        nextAttemptAt: null,
+        parkedOn: order.request.account,
+      },
+    };
+  }
+  if (plan.kind === 'restart' && (order.status === 'pending' || order.status === 'validated')) {
+    if (order.restarts + 1 >= Math.min(restartPolicy.attempts, plan.attempts ?? restartPolicy.attempts))
+      return giveUp();
+    const at = Math.max(now + backoff(restartPolicy, order.restarts + 1, random) * scale, plan.notBefore ?? 0);
+    return {
+      kind: 'restart',
+      order: {
+        ...restarted({ ...order, attempts: counted }, now),
+        error: record,
+        nextAttemptAt: Math.round(at),
+      },
+    };
+  }
+  if (plan.kind === 'permanent' || counted[stage] >= retry.attempts) {
+    return {
+      kind: 'failed',
+      order: failed({ ...order, attempts: counted }, stage, record, now),
+    };
+  }
+  const notBefore = plan.kind === 'retryable' ? (plan.notBefore ?? 0) : 0;
+  const at = Math.max(now + backoff(retry, counted[stage], random) * scale, notBefore);
+  return {
+    kind: 'retry',
+    order: {
+      ...order,
+      updatedAt: now,
+      attempts: counted,
+      error: record,
+      nextAttemptAt: Math.round(at),
+    },
+  };
+}

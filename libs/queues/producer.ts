@@ -1,0 +1,122 @@
+import { Queue } from 'bullmq';
+import type { Redis } from 'ioredis';
+import type { Clock } from '../clock.ts';
+import { isFinal, type Order, type StageName, stageNames, stageOf } from '../model/order.ts';
+import { jobId } from './stages.ts';
+
+/** What a job carries: an id, never a copy of a record and never a secret. */
+export type StageJob = { order: string };
+export type TargetJob = { target: string };
+
+/** Attempts are counted in the order record; BullMQ's own limit must never be met first. */
+const bullmqAttempts = 1_000_000;
+/** Jobs that ended are kept for a while: a re-run of the step that added them then adds nothing. */
+export const keepJobs = {
+  removeOnComplete: { age: 3600, count: 10_000 },
+  removeOnFail: { age: 7 * 86_400, count: 10_000 },
+};
+
+/** Puts orders into queues. */
+export interface Producer {
+  /** Adds the job that drives the order's current stage; a no-op when it is there already, or nothing is to be done. */
+  enqueue(order: Order): Promise<void>;
+  /** As `enqueue`, but replaces a job that ended without moving the order on. Answers whether a job had to be added. */
+  ensureJob(order: Order): Promise<boolean>;
+  /** Wakes the deployment of a target, after `delayMs`. */
+  wakeTarget(target: string, delayMs?: number): Promise<void>;
+  counts(queue: StageName): Promise<Record<string, number>>;
+  /** When the oldest waiting job was added, ms since the epoch. */
+  oldestWaiting(queue: StageName): Promise<number | null>;
+  close(): Promise<void>;
+}
+
+export interface ProducerOptions {
+  /** Stays the caller's. */
+  redis: Redis;
+  /** The store's hash tag. */
+  prefix: string;
+  clock: Clock;
+  onError: (error: Error) => void;
+}
+
+export function createProducer({ redis, prefix, clock, onError }: ProducerOptions): Producer {
+  const queues = Object.fromEntries(
+    stageNames.map((name) => {
+      const queue = new Queue(name, {
+        connection: redis,
+        prefix,
+        defaultJobOptions: keepJobs,
+      });
+      queue.on('error', onError);
+      return [name, queue];
+    }),
+  ) as Record<StageName, Queue>;
+
+  async function wakeTarget(target: string, delayMs = 0): Promise<void> {
+    const data: TargetJob = { target };
+    if (delayMs > 0) {
+      // A job of its own kind: while one waits its time, deployments that are due at once must not be held up by it.
+      const deduplication = {
+        id: `${target}.wake`,
+        extend: false,
+        replace: true,
+        ttl: delayMs,
+      };
+      await queues.deployment.add('wake', data, {
+        delay: delayMs,
+        deduplication,
+      });
+    } else {
+      // At most one active and one waiting job per target: one commit at a time to a host.
+      await queues.deployment.add('deploy', data, {
+        deduplication: { id: target, keepLastIfActive: true },
+      });
+    }
+  }
+
+  async function addStageJob(order: Order, stage: StageName): Promise<void> {
+    const data: StageJob = { order: order.id };
+    const delay = Math.max(0, (order.nextAttemptAt ?? 0) - clock.now());
+    await queues[stage].add(stage, data, {
+      jobId: jobId(order.id, stage, order.epoch),
+      attempts: bullmqAttempts,
+      backoff: { type: 'custom' },
+      ...(delay > 0 ? { delay } : {}),
+    });
+  }
+
+  return {
+    async enqueue(order) {
+      const stage = stageOf(order);
+      if (stage === null || isFinal(order) || order.parkedOn !== null) return;
+      if (stage === 'deployment') {
+        const { deploy } = order.request;
+        if (deploy.mode !== 'none') await wakeTarget(deploy.target);
+      } else await addStageJob(order, stage);
+    },
+
+    async ensureJob(order) {
+      const stage = stageOf(order);
+      if (stage === null || isFinal(order) || order.parkedOn !== null) return false;
+      if (stage !== 'deployment') {
+        const job = await queues[stage].getJob(jobId(order.id, stage, order.epoch));
+        const state = (await job?.getState()) ?? 'unknown';
+        if (state !== 'unknown' && state !== 'completed' && state !== 'failed') return false;
+        // An id whose job has ended is taken: `add` would answer a job and store nothing.
+        await job?.remove();
+      }
+      await this.enqueue(order);
+      return true;
+    },
+
+    wakeTarget,
+    counts: (queue) => queues[queue].getJobCounts('waiting', 'active', 'delayed', 'completed', 'failed'),
+    async oldestWaiting(queue) {
+      const [job] = await queues[queue].getJobs(['waiting'], 0, 0, true);
+      return job?.timestamp ?? null;
+    },
+    async close() {
+      await Promise.all(stageNames.map((name) => queues[name].close()));
+    },
+  };
+}

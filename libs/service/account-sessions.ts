@@ -1,0 +1,59 @@
+import { createHash } from 'node:crypto';
+import { createAcmeConnections } from '#libs/acme/connections';
+import type { AcmeSession } from '#libs/acme/session';
+import { CertlineError } from '#libs/errors';
+import { type Account, caLabel } from '#libs/model/account';
+import type { SecretBox } from '#libs/store/secret-box';
+import { version } from '#libs/version';
+import { createPrivateKeys } from './private-keys.ts';
+import type { Resources } from './resources.ts';
+
+/** ACME sessions of stored accounts, over connections that all of them share. */
+export interface AccountSessions {
+  /** A session to order with. Throws `account_unknown`, or the reason why the account is parked. */
+  open(accountId: string): Promise<AcmeSession>;
+  /** A session of an account as it is: to register it. */
+  of(account: Account): Promise<AcmeSession>;
+  close(): Promise<void>;
+}
+
+/** Name of an account's sealed key: known before the account is, so that a registration that was cut off goes on with the same key. */
+export function accountKeyName({ directory, email }: Pick<Account, 'directory' | 'email'>): string {
+  return `account-key.${createHash('sha256').update(`${directory} ${email.toLowerCase()}`).digest('base64url')}`;
+}
+
+export function createAccountSessions(resources: Resources, box: SecretBox): AccountSessions {
+  const { store, clock, metrics, log } = resources;
+  const privateKeys = createPrivateKeys(store.secrets, box);
+  const connections = createAcmeConnections({
+    clock,
+    userAgentVersion: version,
+    log,
+    observe(directory, operation, status, seconds) {
+      const ca = caLabel(directory);
+      metrics.acmeRequests.inc({ ca, operation, status: String(status) });
+      metrics.acmeRequestDuration.observe({ ca, operation }, seconds);
+    },
+  });
+  const keys = new Map<string, string>();
+
+  async function of(account: Account): Promise<AcmeSession> {
+    const { id, directory, caBundle, url } = account;
+    const accountKeyPem = keys.get(id) ?? (await privateKeys.open(accountKeyName(account)));
+    keys.set(id, accountKeyPem);
+    return connections.session({ directoryUrl: directory, caBundle, accountKeyPem, accountUrl: url });
+  }
+
+  return {
+    of,
+    async open(accountId) {
+      const account = await store.accounts.get(accountId);
+      if (account === null) throw new CertlineError('account_unknown', `there is no account ${accountId}`);
+      if (account.parked)
+        throw new CertlineError('account_unauthorized', account.parked.detail, { plan: { kind: 'park' } });
+      if (account.url === null) throw new CertlineError('account_missing_at_ca', `${accountId} is not registered yet`);
+      return of(account);
+    },
+    close: () => connections.close(),
+  };
+}

@@ -1,0 +1,28 @@
+import { CertlineError } from '#libs/errors';
+import type { SecretBox } from '#libs/store/secret-box';
+import type { SecretStore } from '#libs/store/store';
+
+/** Private keys at rest: sealed under their name, opened only where they are used. */
+export interface PrivateKeys {
+  /** The key of this name, made now if there is none: asked for twice, even by two processes, it is the same. PKCS#8 PEM. */
+  obtain(name: string, make: () => Promise<string>): Promise<string>;
+  /** Throws `secret_unreadable` when it is gone or was sealed with a master key this process lacks. */
+  open(name: string): Promise<string>;
+}
+
+export function createPrivateKeys(secrets: SecretStore, box: SecretBox): PrivateKeys {
+  const unseal = (name: string, sealed: string): string => box.open(name, sealed).toString('utf8');
+  return {
+    async obtain(name, make) {
+      const existing = await secrets.get(name);
+      if (existing !== null) return unseal(name, existing);
+      const key = await make();
+      return unseal(name, await secrets.putOnce(name, box.seal(name, key)));
+    },
+    async open(name) {
+      const sealed = await secrets.get(name);
+      if (sealed === null) throw new CertlineError('secret_unreadable', `there is no secret ${name}`);
+      return unseal(name, sealed);
+    },
+  };
+}

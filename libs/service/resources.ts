@@ -1,0 +1,62 @@
+import type { Redis } from 'ioredis';
+import { type Clock, systemClock } from '#libs/clock';
+import type { Config } from '#libs/config';
+import { createLogger, type Logger } from '#libs/logging';
+import { createMetrics, type Metrics } from '#libs/metrics/metrics';
+import { createProducer, type Producer } from '#libs/queues/producer';
+import { checkDurability, connectRedis, type RedisDurability, type RedisRole } from '#libs/store/redis';
+import { createSecretBox, parseMasterKeys, type SecretBox } from '#libs/store/secret-box';
+import { createStore, type Store } from '#libs/store/store';
+
+/** What every process has: built once in its `main.ts`, handed to all of its parts. */
+export interface Resources {
+  clock: Clock;
+  log: Logger;
+  metrics: Metrics;
+  redis: Redis;
+  store: Store;
+  producer: Producer;
+  durability: RedisDurability;
+  close(): Promise<void>;
+}
+
+/** Connects and checks. Throws when Redis would lose orders. */
+export async function openResources(
+  service: string,
+  role: RedisRole,
+  config: Config<'redis' | 'log'>,
+  metrics = createMetrics(service),
+): Promise<Resources> {
+  if (!config.REDIS_URL)
+    throw new Error('REDIS_URL is not set: name the Redis that all services share, or use `npm start`');
+  const log = createLogger(service, config.LOG_LEVEL);
+  const onError = (error: Error): void => log.warn({ err: error }, 'Redis connection');
+  const redis = connectRedis(config.REDIS_URL, role, onError);
+  // The API's connection takes no commands before it is ready.
+  if (redis.status !== 'ready') await new Promise<void>((resolve) => redis.once('ready', () => resolve()));
+  const durability = await checkDurability(redis);
+  for (const warning of durability.warnings) log.warn(`Redis is not durable: ${warning}`);
+  const store = createStore(redis, config.NAMESPACE);
+  const producer = createProducer({ redis, prefix: store.keys.tag, clock: systemClock, onError });
+  return {
+    clock: systemClock,
+    log,
+    metrics,
+    redis,
+    store,
+    producer,
+    durability,
+    async close() {
+      await producer.close();
+      redis.disconnect();
+    },
+  };
+}
+
+/** The box that opens secrets. Throws when the process was given no master key. */
+export function requireSecretBox(config: Config<'secrets'>): SecretBox {
+  if (!config.MASTER_KEY) {
+    throw new Error('MASTER_KEY is not set: make one with `openssl rand -base64 32` and give the same to all services');
+  }
+  return createSecretBox(parseMasterKeys(config.MASTER_KEY));
+}

@@ -1,0 +1,30 @@
+import { type Config, readConfig, type SectionName } from '#libs/config';
+import { startMetricsServer } from './metrics-server.ts';
+import { openResources, type Resources } from './resources.ts';
+import { runProcess, type Service } from './run.ts';
+
+/** The process of a service without an API: its configuration, resources, metrics port, and an end on SIGTERM. */
+export async function runWorkerProcess<S extends SectionName>(
+  name: string,
+  sections: readonly S[],
+  start: (resources: Resources, config: Config<S>) => Service,
+): Promise<void> {
+  await runProcess(async () => {
+    const base = readConfig(['redis', 'log', 'metrics'], process.env);
+    const config = readConfig(sections, process.env);
+    const resources = await openResources(name, 'worker', base);
+    const service = start(resources, config);
+    const metrics = await startMetricsServer(resources, base.METRICS_HOST, base.METRICS_PORT);
+    resources.log.info({ metricsPort: metrics.port }, `${name} started`);
+    return {
+      log: resources.log,
+      service: {
+        async stop() {
+          await service.stop();
+          await metrics.close();
+          await resources.close();
+        },
+      },
+    };
+  });
+}

@@ -1,0 +1,21 @@
+import type { Config } from '#libs/config';
+import type { WorkerSettings } from '#libs/queues/stage-worker';
+import type { Resources } from './resources.ts';
+
+/** What every stage worker is built from. */
+export function workerSettings(resources: Resources, config: Config<'pipeline'>): WorkerSettings {
+  const { redis, store, producer, metrics, clock, log } = resources;
+  return {
+    redis,
+    prefix: store.keys.tag,
+    orders: store.orders,
+    producer,
+    metrics,
+    clock,
+    log,
+    random: Math.random,
+    retryDelayScale: config.RETRY_DELAY_SCALE,
+    lockDuration: config.LOCK_DURATION_MS,
+    stalledInterval: config.STALLED_INTERVAL_MS,
+  };
+}

@@ -1,0 +1,71 @@
+/** Names of everything in Redis. All share one hash tag, so that a Lua script may touch them together in Redis Cluster too. */
+export interface Keys {
+  /** The hash tag, also the prefix of BullMQ's keys. */
+  tag: string;
+  order(id: string): string;
+  orderHistory(id: string): string;
+  orders: string;
+  ordersByStatus(status: string): string;
+  ordersByName(name: string): string;
+  /** Unfinished orders by the time the reconciler ought to look at them: the outbox. */
+  openOrders: string;
+  /** Orders held until an account is mended. */
+  parkedOrders(account: string): string;
+  /** Orders to deploy on a target, by the time they are due. */
+  dueOrders(target: string): string;
+  idempotency(key: string): string;
+  events: string;
+  certificate(id: string): string;
+  certificates: string;
+  certificatesByExpiry: string;
+  certificatesByRenewal: string;
+  chain(sha256: string): string;
+  secret(name: string): string;
+  account(id: string): string;
+  accounts: string;
+  accountByContact: string;
+  target(id: string): string;
+  targets: string;
+  targetByName: string;
+  apiKey(hash: string): string;
+  apiKeys: string;
+  challenge(token: string): string;
+  lease(name: string): string;
+}
+
+export function createKeys(namespace: string): Keys {
+  const tag = `{${namespace}}`;
+  const under =
+    (kind: string) =>
+    (id: string): string =>
+      `${tag}:${kind}:${id}`;
+  return {
+    tag,
+    order: under('order'),
+    orderHistory: under('order-history'),
+    orders: `${tag}:orders`,
+    ordersByStatus: under('orders:status'),
+    ordersByName: under('orders:name'),
+    openOrders: `${tag}:orders:open`,
+    parkedOrders: under('orders:parked'),
+    dueOrders: under('orders:due'),
+    idempotency: under('idempotency'),
+    events: `${tag}:events`,
+    certificate: under('certificate'),
+    certificates: `${tag}:certificates`,
+    certificatesByExpiry: `${tag}:certificates:expiry`,
+    certificatesByRenewal: `${tag}:certificates:renewal`,
+    chain: under('chain'),
+    secret: under('secret'),
+    account: under('account'),
+    accounts: `${tag}:accounts`,
+    accountByContact: `${tag}:accounts:contact`,
+    target: under('target'),
+    targets: `${tag}:targets`,
+    targetByName: `${tag}:targets:name`,
+    apiKey: under('api-key'),
+    apiKeys: `${tag}:api-keys`,
+    challenge: under('challenge'),
+    lease: under('lease'),
+  };
+}

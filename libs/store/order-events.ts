@@ -1,0 +1,128 @@
+import type { Redis } from 'ioredis';
+import { z } from 'zod';
+import { type Order, orderStatuses, stageNames } from '../model/order.ts';
+import type { Keys } from './keys.ts';
+import type { Command } from './redis.ts';
+
+/** Kinds of event in the life of an order. */
+export const orderEventTypes = [
+  'order_placed',
+  'stage_started',
+  'stage_progress',
+  'stage_completed',
+  'attempt_failed',
+  'stage_waiting',
+  'order_restarted',
+  'order_parked',
+  'order_resumed',
+  'order_failed',
+  'order_retried',
+  'order_cancelled',
+  'order_completed',
+] as const;
+
+/** One thing that happened to an order. `at` is ms since the epoch; `id` is the order's version, which only grows, and a running number. */
+export const orderEventSchema = z.object({
+  id: z.string(),
+  order: z.string(),
+  at: z.number(),
+  type: z.enum(orderEventTypes),
+  status: z.enum(orderStatuses),
+  epoch: z.number().int(),
+  stage: z.enum(stageNames).optional(),
+  code: z.string().optional(),
+  detail: z.string().optional(),
+  nextAttemptAt: z.number().optional(),
+});
+export type OrderEvent = z.infer<typeof orderEventSchema>;
+export type OrderEventInput = Pick<OrderEvent, 'type' | 'at'> &
+  Partial<Pick<OrderEvent, 'stage' | 'code' | 'detail' | 'nextAttemptAt'>>;
+
+/** Events of one order that are kept; an order that is tried for months drops its oldest. */
+const historyLength = 200;
+/** Events of all orders that are kept for live readers; each order has its own history. */
+const streamLength = 10_000;
+
+/** The commands that record events together with the save of their order. */
+export function orderEventCommands(keys: Keys, order: Order, events: OrderEventInput[]): Command[] {
+  if (events.length === 0) return [];
+  const lines = events.map((event, index) => {
+    const { id: orderId, status, epoch, version } = order;
+    return JSON.stringify({
+      id: `${version}-${index}`,
+      order: orderId,
+      status,
+      epoch,
+      ...event,
+    } satisfies OrderEvent);
+  });
+  const history = keys.orderHistory(order.id);
+  return [
+    ['RPUSH', history, ...lines],
+    ['LTRIM', history, String(-historyLength), '-1'],
+    ...lines.map((line): Command => ['XADD', keys.events, 'MAXLEN', '~', String(streamLength), '*', 'event', line]),
+  ];
+}
+
+const parseEvent = (line: string): OrderEvent => orderEventSchema.parse(JSON.parse(line));
+
+/** What happened to an order so far, oldest first. */
+export async function readHistory(redis: Redis, keys: Keys, orderId: string): Promise<OrderEvent[]> {
+  return (await redis.lrange(keys.orderHistory(orderId), 0, -1)).map(parseEvent);
+}
+
+/** A reader of events as they happen, over a connection of its own, shared by all of its listeners. */
+export interface EventFeed {
+  /** Resolves once events that happen from now on will be told. */
+  ready(): Promise<void>;
+  subscribe(listener: (event: OrderEvent) => void): () => void;
+  close(): Promise<void>;
+}
+
+/** Starts reading at the stream's end. `redis` is closed with the feed. */
+export function createEventFeed(redis: Redis, keys: Keys, onError: (error: unknown) => void): EventFeed {
+  const listeners = new Set<(event: OrderEvent) => void>();
+  let open = true;
+
+  async function endOfStream(): Promise<string> {
+    const [last] = await redis.xrevrange(keys.events, '+', '-', 'COUNT', 1);
+    return last?.[0] ?? '0-0';
+  }
+
+  async function read(from: string): Promise<void> {
+    let position = from;
+    while (open) {
+      try {
+        const reply = await redis.xread('COUNT', 500, 'BLOCK', 5_000, 'STREAMS', keys.events, position);
+        for (const [, entries] of reply ?? []) {
+          for (const [id, fields] of entries) {
+            position = id;
+            const event = parseEvent(fields[1] ?? '');
+            for (const listener of listeners) listener(event);
+          }
+        }
+      } catch (error) {
+        if (open) onError(error);
+      }
+    }
+  }
+
+  const started = endOfStream();
+  const reading = started.then(read).catch((error: unknown) => {
+    if (open) onError(error);
+  });
+  return {
+    ready: async () => {
+      await started;
+    },
+    subscribe(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    async close() {
+      open = false;
+      redis.disconnect();
+      await reading;
+    },
+  };
+}

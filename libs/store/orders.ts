@@ -1,0 +1,168 @@
+import { createHash, randomUUID } from 'node:crypto';
+import type { Redis } from 'ioredis';
+import { CertlineError } from '../errors.ts';
+import { isFinal, type Order, type OrderStatus, orderSchema, stageOf } from '../model/order.ts';
+import type { Keys } from './keys.ts';
+import { type OrderEventInput, orderEventCommands } from './order-events.ts';
+import { pageOf } from './paging.ts';
+import type { Command } from './redis.ts';
+
+const day = 86_400_000;
+const idempotencyLife = 7 * day;
+/** How long after it became due an order without progress is looked at by the reconciler. */
+export const reconcileGraceMs = 5_000;
+
+export interface OrderPage {
+  orders: Order[];
+  cursor: string | null;
+}
+
+export interface OrderFilter {
+  status?: OrderStatus | undefined;
+  name?: string | undefined;
+  cursor?: string | undefined;
+  limit: number;
+}
+
+/** Orders in Redis: the state machine of the pipeline. Every change is a compare-and-set on `version`. */
+export interface OrderStore {
+  /**
+   * Stores a new order with its indexes in one step. With an idempotency key the order that came first under it is answered;
+   * throws `idempotency_key_reused` when that one had another body.
+   */
+  place(order: Order, idempotency?: { key: string; body: string }): Promise<{ order: Order; created: boolean }>;
+  get(id: string): Promise<Order | null>;
+  /** Replaces `previous` by `next` and answers it with its new version; null when somebody else was faster. */
+  save<T extends Order>(previous: Order, next: T, events: OrderEventInput[]): Promise<T | null>;
+  /** Newest first. */
+  list(filter: OrderFilter): Promise<OrderPage>;
+  count(status: OrderStatus): Promise<number>;
+  /** Ids of unfinished orders that ought to be looked at by `now`, the longest overdue first. */
+  overdue(now: number, limit: number): Promise<string[]>;
+  /** Puts off the next look at an unfinished order. */
+  lookAgain(id: string, at: number): Promise<void>;
+  /** Ids of orders due for deployment on a target. */
+  due(target: string, now: number, limit: number): Promise<string[]>;
+  /** When the next order of a target is due, if there is one. */
+  nextDue(target: string): Promise<number | null>;
+  /** Takes an order off a target's list: for ids whose record is gone. */
+  dropDue(target: string, id: string): Promise<void>;
+  parked(account: string): Promise<string[]>;
+}
+
+function indexCommands(keys: Keys, order: Order, previous: Order | null): Command[] {
+  const { id } = order;
+  const created = String(order.createdAt);
+  const commands: Command[] = [];
+  if (previous === null) {
+    commands.push(['ZADD', keys.orders, created, id]);
+    for (const name of order.request.names) commands.push(['ZADD', keys.ordersByName(name), created, id]);
+  }
+  if (previous?.status !== order.status) {
+    if (previous) commands.push(['ZREM', keys.ordersByStatus(previous.status), id]);
+    commands.push(['ZADD', keys.ordersByStatus(order.status), created, id]);
+  }
+  const dueAt = String(order.nextAttemptAt ?? order.updatedAt);
+  const held = isFinal(order) || order.parkedOn !== null;
+  if (!held) commands.push(['ZADD', keys.openOrders, String(Number(dueAt) + reconcileGraceMs), id]);
+  else if (previous) commands.push(['ZREM', keys.openOrders, id]);
+  if (order.parkedOn !== null) commands.push(['SADD', keys.parkedOrders(order.parkedOn), id]);
+  else if (previous?.parkedOn) commands.push(['SREM', keys.parkedOrders(previous.parkedOn), id]);
+  const { deploy } = order.request;
+  if (deploy.mode !== 'none') {
+    if (stageOf(order) === 'deployment' && !isFinal(order))
+      commands.push(['ZADD', keys.dueOrders(deploy.target), dueAt, id]);
+    else if (previous?.status === 'issued') commands.push(['ZREM', keys.dueOrders(deploy.target), id]);
+  }
+  return commands;
+}
+
+function recordCommand(keys: Keys, order: Order, write: string): Command {
+  const { version, epoch, status } = order;
+  const fields = ['version', String(version), 'epoch', String(epoch), 'status', status, 'write', write];
+  return ['HSET', keys.order(order.id), ...fields, 'document', JSON.stringify(order)];
+}
+
+export function createOrderStore(redis: Redis, keys: Keys): OrderStore {
+  async function get(id: string): Promise<Order | null> {
+    const document = await redis.hget(keys.order(id), 'document');
+    return document === null ? null : orderSchema.parse(JSON.parse(document));
+  }
+
+  async function getMany(ids: string[]): Promise<Order[]> {
+    const orders = await Promise.all(ids.map(get));
+    return orders.filter((order) => order !== null);
+  }
+
+  return {
+    get,
+
+    async place(order, idempotency) {
+      const first = { ...order, version: 1 };
+      const write = randomUUID();
+      const placed: OrderEventInput = {
+        type: 'order_placed',
+        at: order.createdAt,
+      };
+      const commands = [
+        recordCommand(keys, first, write),
+        ...indexCommands(keys, first, null),
+        ...orderEventCommands(keys, first, [placed]),
+      ];
+      if (!idempotency) {
+        await redis.commit(keys.order(order.id), '', write, JSON.stringify(commands));
+        return { order: first, created: true };
+      }
+      const body = createHash('sha256').update(idempotency.body).digest('base64url');
+      const mine = `${order.id} ${body}`;
+      const key = keys.idempotency(createHash('sha256').update(idempotency.key).digest('base64url'));
+      const counts = await redis.placeOnce(key, mine, String(idempotencyLife), JSON.stringify(commands));
+      if (counts === mine) return { order: first, created: true };
+      const [id = '', otherBody] = counts.split(' ');
+      if (otherBody !== body) {
+        throw new CertlineError('idempotency_key_reused', `this Idempotency-Key placed ${id} with another body`);
+      }
+      const existing = await get(id);
+      if (existing === null) throw new CertlineError('not_found', `${id}, placed with this Idempotency-Key, is gone`);
+      return { order: existing, created: false };
+    },
+
+    async save(previous, next, events) {
+      const write = randomUUID();
+      const saved = { ...next, version: previous.version + 1 };
+      const commands = [
+        recordCommand(keys, saved, write),
+        ...indexCommands(keys, saved, previous),
+        ...orderEventCommands(keys, saved, events),
+      ];
+      const done = await redis.commit(keys.order(next.id), String(previous.version), write, JSON.stringify(commands));
+      return done === 1 ? saved : null;
+    },
+
+    async list({ status, name, cursor, limit }) {
+      // The smallest index that fits; a second condition is checked on the records.
+      const index = name !== undefined ? keys.ordersByName(name) : status ? keys.ordersByStatus(status) : keys.orders;
+      const page = await pageOf(redis, index, cursor, limit);
+      const orders = await getMany(page.ids);
+      return {
+        orders: orders.filter((order) => status === undefined || order.status === status),
+        cursor: page.cursor,
+      };
+    },
+
+    count: (status) => redis.zcard(keys.ordersByStatus(status)),
+    overdue: (now, limit) => redis.zrangebyscore(keys.openOrders, '-inf', now, 'LIMIT', 0, limit),
+    async lookAgain(id, at) {
+      await redis.zadd(keys.openOrders, 'XX', String(at), id);
+    },
+    due: (target, now, limit) => redis.zrangebyscore(keys.dueOrders(target), '-inf', now, 'LIMIT', 0, limit),
+    async nextDue(target) {
+      const [, score] = await redis.zrangebyscore(keys.dueOrders(target), '-inf', '+inf', 'WITHSCORES', 'LIMIT', 0, 1);
+      return score === undefined ? null : Number(score);
+    },
+    async dropDue(target, id) {
+      await redis.zrem(keys.dueOrders(target), id);
+    },
+    parked: (account) => redis.smembers(keys.parkedOrders(account)),
+  };
+}

@@ -1,0 +1,96 @@
+import { randomUUID } from 'node:crypto';
+import type { Redis } from 'ioredis';
+import type { z } from 'zod';
+import { pageOf } from './paging.ts';
+import type { Command } from './redis.ts';
+
+export interface RecordPage<T> {
+  records: T[];
+  cursor: string | null;
+}
+
+/** Small records of one kind that seldom change: accounts, targets, API keys, certificates. */
+export interface RecordStore<T> {
+  get(id: string): Promise<T | null>;
+  /** Newest first. */
+  list(page: { cursor?: string | undefined; limit: number }): Promise<RecordPage<T>>;
+  /** Stores a record whose id is new; when its unique name is taken, the record that has it is answered. Doing it twice is harmless. */
+  create(record: T): Promise<{ record: T; created: boolean }>;
+  /** Replaces a record; the last writer wins. */
+  put(record: T): Promise<void>;
+  findByName(name: string): Promise<T | null>;
+  count(): Promise<number>;
+}
+
+export interface RecordKeys<T> {
+  record: (id: string) => string;
+  /** Sorted set of all ids by time of creation. */
+  index: string;
+  /** A hash from unique name to id, for kinds that have one. */
+  byName?: { key: string; name: (record: T) => string };
+  /** Further sorted sets: index name and score. */
+  scores?: (record: T) => [index: string, score: number][];
+}
+
+export function createRecordStore<T extends { id: string; createdAt: number }>(
+  redis: Redis,
+  schema: z.ZodType<T>,
+  keys: RecordKeys<T>,
+): RecordStore<T> {
+  async function get(id: string): Promise<T | null> {
+    const document = await redis.hget(keys.record(id), 'document');
+    return document === null ? null : schema.parse(JSON.parse(document));
+  }
+
+  function commands(record: T, write: string): Command[] {
+    const all: Command[] = [
+      ['HSET', keys.record(record.id), 'version', '1', 'write', write, 'document', JSON.stringify(record)],
+      ['ZADD', keys.index, String(record.createdAt), record.id],
+    ];
+    if (keys.byName) all.push(['HSETNX', keys.byName.key, keys.byName.name(record), record.id]);
+    for (const [index, score] of keys.scores?.(record) ?? []) all.push(['ZADD', index, String(score), record.id]);
+    return all;
+  }
+
+  async function findByName(name: string): Promise<T | null> {
+    const id = keys.byName ? await redis.hget(keys.byName.key, name) : null;
+    return id === null ? null : get(id);
+  }
+
+  return {
+    get,
+    findByName,
+
+    async list({ cursor, limit }) {
+      const page = await pageOf(redis, keys.index, cursor, limit);
+      const records = await Promise.all(page.ids.map(get));
+      return {
+        records: records.filter((record) => record !== null),
+        cursor: page.cursor,
+      };
+    },
+
+    async create(record) {
+      if (keys.byName) {
+        const name = keys.byName.name(record);
+        // The name is taken first, so that of two that race one wins; an id without a record is a claim its maker died on.
+        await redis.hsetnx(keys.byName.key, name, record.id);
+        const owner = await redis.hget(keys.byName.key, name);
+        const existing = owner === null || owner === record.id ? null : await get(owner);
+        if (existing) return { record: existing, created: false };
+        await redis.hset(keys.byName.key, name, record.id);
+      }
+      const write = randomUUID();
+      await redis.commit(keys.record(record.id), '', write, JSON.stringify(commands(record, write)));
+      return { record, created: true };
+    },
+
+    async put(record) {
+      const transaction = redis.multi();
+      for (const [name, ...args] of commands(record, randomUUID())) transaction.call(name, ...args);
+      await transaction.exec();
+    },
+
+    count: () => redis.zcard(keys.index),
+  };
+}

@@ -1,0 +1,119 @@
+import { createHash } from 'node:crypto';
+import type { Redis } from 'ioredis';
+import { type Account, accountSchema } from '../model/account.ts';
+import { type ApiKey, apiKeySchema } from '../model/api-key.ts';
+import { type Certificate, certificateSchema } from '../model/certificate.ts';
+import { type Target, targetSchema } from '../model/target.ts';
+import { type ChallengeAnswers, createChallengeAnswers } from './challenge-answers.ts';
+import { createKeys, type Keys } from './keys.ts';
+import { createLeases, type Leases } from './leases.ts';
+import { type OrderEvent, readHistory } from './order-events.ts';
+import { createOrderStore, type OrderStore } from './orders.ts';
+import { createRecordStore, type RecordStore } from './records.ts';
+
+export interface CertificateStore extends RecordStore<Certificate> {
+  /** Keeps a chain (PEM of what follows the leaf) once, however many certificates have it, and answers its name. */
+  putChain(pem: string): Promise<string>;
+  getChain(name: string): Promise<string | null>;
+  /** Certificates whose end lies in (from, to], ms since the epoch. */
+  countExpiring(from: number, to: number): Promise<number>;
+  /** End of the certificate that expires next after `now`, ms since the epoch. */
+  nextExpiry(now: number): Promise<number | null>;
+  /** Certificates that ought to have been renewed by `now`. */
+  countRenewalDue(now: number): Promise<number>;
+}
+
+/** Sealed secrets by name. */
+export interface SecretStore {
+  /** Keeps a sealed secret under a name that is free; answers the one that counts: the first. */
+  putOnce(name: string, sealed: string): Promise<string>;
+  get(name: string): Promise<string | null>;
+}
+
+/** The system of record: all that certline knows. */
+export interface Store {
+  keys: Keys;
+  orders: OrderStore;
+  history(orderId: string): Promise<OrderEvent[]>;
+  certificates: CertificateStore;
+  accounts: RecordStore<Account>;
+  targets: RecordStore<Target>;
+  apiKeys: RecordStore<ApiKey>;
+  secrets: SecretStore;
+  challengeAnswers: ChallengeAnswers;
+  leases: Leases;
+  /** Throws when Redis does not answer. */
+  ping(): Promise<void>;
+}
+
+export function createStore(redis: Redis, namespace: string): Store {
+  const keys = createKeys(namespace);
+  const certificates = createRecordStore(redis, certificateSchema, {
+    record: keys.certificate,
+    index: keys.certificates,
+    scores: ({ notAfter, renewAt }) => [
+      [keys.certificatesByExpiry, notAfter],
+      [keys.certificatesByRenewal, renewAt],
+    ],
+  });
+  return {
+    keys,
+    orders: createOrderStore(redis, keys),
+    history: (orderId) => readHistory(redis, keys, orderId),
+    certificates: {
+      ...certificates,
+      async putChain(pem) {
+        const name = createHash('sha256').update(pem).digest('hex');
+        await redis.set(keys.chain(name), pem, 'NX');
+        return name;
+      },
+      getChain: (name) => redis.get(keys.chain(name)),
+      countExpiring: (from, to) => redis.zcount(keys.certificatesByExpiry, `(${from}`, to),
+      async nextExpiry(now) {
+        const rows = await redis.zrangebyscore(
+          keys.certificatesByExpiry,
+          `(${now}`,
+          '+inf',
+          'WITHSCORES',
+          'LIMIT',
+          0,
+          1,
+        );
+        return rows[1] === undefined ? null : Number(rows[1]);
+      },
+      countRenewalDue: (now) => redis.zcount(keys.certificatesByRenewal, '-inf', now),
+    },
+    accounts: createRecordStore(redis, accountSchema, {
+      record: keys.account,
+      index: keys.accounts,
+      byName: {
+        key: keys.accountByContact,
+        name: ({ directory, email }) => `${directory} ${email.toLowerCase()}`,
+      },
+    }),
+    targets: createRecordStore(redis, targetSchema, {
+      record: keys.target,
+      index: keys.targets,
+      byName: {
+        key: keys.targetByName,
+        name: ({ name }) => name.toLowerCase(),
+      },
+    }),
+    apiKeys: createRecordStore(redis, apiKeySchema, {
+      record: keys.apiKey,
+      index: keys.apiKeys,
+    }),
+    secrets: {
+      async putOnce(name, sealed) {
+        await redis.set(keys.secret(name), sealed, 'NX');
+        return (await redis.get(keys.secret(name))) ?? sealed;
+      },
+      get: (name) => redis.get(keys.secret(name)),
+    },
+    challengeAnswers: createChallengeAnswers(redis, keys),
+    leases: createLeases(redis, keys),
+    async ping() {
+      await redis.ping();
+    },
+  };
+}

@@ -1,0 +1,175 @@
+import { z } from 'zod';
+import type { Clock } from '#libs/clock';
+import { CertlineError } from '#libs/errors';
+import type { Logger } from '#libs/logging';
+import { type Order, orderStatuses, stageNames } from '#libs/model/order';
+import { cancelled, isCancellable, retried, retryableStages } from '#libs/model/transitions';
+import type { Producer } from '#libs/queues/producer';
+import type { OrderEventInput } from '#libs/store/order-events';
+import type { OrderStore } from '#libs/store/orders';
+import { type OrderBody, orderBody } from './order-intake.ts';
+import { type Route, route } from './route.ts';
+import { orderView, pageOf, pageQuery, viewOrder } from './views.ts';
+
+export interface OrderRoutesDeps {
+  orders: OrderStore;
+  producer: Pick<Producer, 'enqueue'>;
+  intake: (body: OrderBody, signal: AbortSignal) => Promise<Order>;
+  clock: Clock;
+  log: Logger;
+}
+
+const tag = 'Orders';
+const json = { description: 'The order', schema: orderView };
+const listQuery = pageQuery.extend({
+  status: z.enum(orderStatuses).optional(),
+  name: z.string().optional().describe('Orders for this name'),
+});
+const retryBody = z
+  .strictObject({
+    from: z.enum(stageNames).optional().describe('The stage to take it up from; the latest possible by default'),
+  })
+  .optional();
+
+/** How often a change by hand is tried against workers that change the order at the same time. */
+const tries = 10;
+
+export function orderRoutes({ orders, producer, intake, clock, log }: OrderRoutesDeps): Route[] {
+  async function find(id: string | undefined): Promise<Order> {
+    const order = id === undefined ? null : await orders.get(id);
+    if (order === null) throw new CertlineError('not_found', `there is no order ${id}`);
+    return order;
+  }
+
+  /** Best effort: the order is safe, and the reconciler finds what could not be enqueued. */
+  async function enqueue(order: Order): Promise<void> {
+    try {
+      await producer.enqueue(order);
+    } catch (error) {
+      log.warn({ err: error, order: order.id }, 'not enqueued: the reconciler will do it');
+    }
+  }
+
+  async function change(
+    id: string | undefined,
+    type: OrderEventInput['type'],
+    next: (order: Order) => Order,
+  ): Promise<Order> {
+    for (let i = 0; i < tries; i += 1) {
+      const order = await find(id);
+      const saved = await orders.save(order, next(order), [{ type, at: clock.now() }]);
+      if (saved) return saved;
+    }
+    throw new CertlineError('order_state_conflict', 'the order keeps changing; try again');
+  }
+
+  return [
+    route({
+      method: 'post',
+      path: '/v1/orders',
+      scope: 'orders:write',
+      tag,
+      summary: 'Order a certificate',
+      description:
+        'Everything is checked before anything is stored; after 202 the order is safe. Names come from `names`, or from the bindings of an IIS site.',
+      headers: { 'Idempotency-Key': 'The same key with the same body answers the same order for 7 days' },
+      body: orderBody,
+      answers: { 202: { description: 'The order, with its URL in `Location`', schema: orderView } },
+      errors: [
+        'request_invalid',
+        'account_unknown',
+        'target_unknown',
+        'challenge_unsupported',
+        'name_not_public',
+        'idempotency_key_reused',
+      ],
+      async handle({ body, headers, key, signal }) {
+        const given = headers['idempotency-key'];
+        if (given !== undefined && (given.length === 0 || given.length > 255)) {
+          throw new CertlineError('request_invalid', 'Idempotency-Key must have 1 to 255 characters');
+        }
+        const order = await intake(body, signal);
+        const idempotency =
+          given === undefined ? undefined : { key: `${key?.id} ${given}`, body: JSON.stringify(body) };
+        const { order: placed, created } = await orders.place(order, idempotency);
+        if (created) await enqueue(placed);
+        return { status: 202, json: viewOrder(placed), headers: { location: `/v1/orders/${placed.id}` } };
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/v1/orders',
+      scope: 'orders:read',
+      tag,
+      summary: 'List orders, newest first',
+      query: listQuery,
+      answers: { 200: { description: 'A page of orders', schema: pageOf(orderView) } },
+      async handle({ query }) {
+        const { orders: items, cursor } = await orders.list(query);
+        return { status: 200, json: { items: items.map(viewOrder), cursor } };
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/v1/orders/:id',
+      scope: 'orders:read',
+      tag,
+      summary: 'Read an order',
+      answers: { 200: json },
+      errors: ['not_found'],
+      handle: async ({ params }) => ({ status: 200, json: viewOrder(await find(params.id)) }),
+    }),
+    route({
+      method: 'post',
+      path: '/v1/orders/:id/retry',
+      scope: 'orders:write',
+      tag,
+      summary: 'Take a failed order up again',
+      body: retryBody,
+      answers: { 202: json },
+      errors: ['not_found', 'order_state_conflict'],
+      async handle({ params, body }) {
+        const saved = await change(params.id, 'order_retried', (order) => {
+          if (order.status !== 'failed')
+            throw new CertlineError(
+              'order_state_conflict',
+              `the order is ${order.status}; only a failed one can be retried`,
+            );
+          const possible = retryableStages(order);
+          const from = body?.from ?? possible.at(-1) ?? 'validation';
+          if (!possible.includes(from))
+            throw new CertlineError(
+              'order_state_conflict',
+              `it can be retried from ${possible.join(' or ')}, not from ${from}`,
+            );
+          return retried(order, from, clock.now());
+        });
+        await enqueue(saved);
+        return { status: 202, json: viewOrder(saved) };
+      },
+    }),
+    route({
+      method: 'post',
+      path: '/v1/orders/:id/cancel',
+      scope: 'orders:write',
+      tag,
+      summary: 'Call an order off',
+      description: 'A certificate that was issued already stays; its bindings are not touched.',
+      answers: { 200: json },
+      errors: ['not_found', 'order_state_conflict'],
+      async handle({ params }) {
+        const order = await find(params.id);
+        if (order.status === 'cancelled') return { status: 200, json: viewOrder(order) };
+        const saved = await change(params.id, 'order_cancelled', (current) => {
+          if (!isCancellable(current))
+            throw new CertlineError(
+              'order_state_conflict',
+              `the order is ${current.status}: there is nothing to call off`,
+            );
+          return cancelled(current, clock.now());
+        });
+        return { status: 200, json: viewOrder(saved) };
+      },
+    }),
+  ];
+}

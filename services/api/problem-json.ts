@@ -1,0 +1,70 @@
+import type { ErrorRequestHandler, Response } from 'express';
+import { z } from 'zod';
+import type { Clock } from '#libs/clock';
+import { errorCodes } from '#libs/error-codes';
+import { CertlineError, type Problem } from '#libs/errors';
+import type { Logger } from '#libs/logging';
+import { isRedisUnavailable } from '#libs/store/redis';
+
+/** An error as the API tells it (RFC 9457). */
+export const problemSchema = z.object({
+  type: z.string().describe('`urn:certline:error:<code>`'),
+  title: z.string(),
+  status: z.number().int(),
+  code: z.string().describe('A row of the table of error codes'),
+  detail: z.string().describe('What happened, for a person'),
+  advice: z.string().describe('What to do next'),
+  errors: z
+    .array(z.object({ path: z.string(), code: z.string(), detail: z.string() }))
+    .optional()
+    .describe('The fields that are wrong'),
+});
+
+/** Field problems of a body or query that does not fit its schema. */
+export function problemsOf(error: z.ZodError): Problem[] {
+  return error.issues.map((issue) => {
+    const path = issue.path
+      .map((part, i) => (typeof part === 'number' ? `[${part}]` : `${i ? '.' : ''}${String(part)}`))
+      .join('');
+    const keys = issue.code === 'unrecognized_keys' ? issue.keys.join(', ') : '';
+    return { path: path || keys, code: 'request_invalid', detail: issue.message };
+  });
+}
+
+/** Foreign errors as ours: the only place where the API translates. */
+function translate(thrown: unknown): CertlineError {
+  if (thrown instanceof CertlineError) return thrown;
+  if (isRedisUnavailable(thrown)) return new CertlineError('store_unavailable', 'Redis does not answer');
+  if (thrown instanceof Error && 'type' in thrown) {
+    if (thrown.type === 'entity.parse.failed') return new CertlineError('json_invalid', thrown.message);
+    if (thrown.type === 'entity.too.large') return new CertlineError('body_too_large', thrown.message);
+  }
+  return new CertlineError('unexpected', 'an error nobody foresaw; the log has the rest', { cause: thrown });
+}
+
+export function sendProblem(response: Response, error: CertlineError, now: number): void {
+  const { status, title, advice } = errorCodes[error.code];
+  const { code, message: detail, problems: errors, plan } = error;
+  if (plan.kind === 'wait')
+    response.setHeader('retry-after', String(Math.max(1, Math.ceil((plan.until - now) / 1000))));
+  const body = {
+    type: `urn:certline:error:${code}`,
+    title,
+    status,
+    code,
+    detail,
+    advice,
+    ...(errors ? { errors } : {}),
+  };
+  response.status(status).type('application/problem+json').send(JSON.stringify(body));
+}
+
+export function problemHandler(log: Logger, clock: Clock): ErrorRequestHandler {
+  return (thrown, request, response, next) => {
+    const error = translate(thrown);
+    if (error.code === 'unexpected')
+      log.error({ err: error.cause, method: request.method, path: request.path }, 'request failed');
+    if (response.headersSent) next(thrown);
+    else sendProblem(response, error, clock.now());
+  };
+}

@@ -1,0 +1,105 @@
+import { createServer, type RequestListener, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { Config } from '#libs/config';
+import { openIisHost } from '#libs/iis/hosts';
+import { createAccountSessions } from '#libs/service/account-sessions';
+import { createCertificateReader, readChain } from '#libs/service/certificate-reader';
+import { createPrivateKeys } from '#libs/service/private-keys';
+import { type Resources, requireSecretBox } from '#libs/service/resources';
+import type { Service } from '#libs/service/run';
+import { createEventFeed } from '#libs/store/order-events';
+import { connectRedis } from '#libs/store/redis';
+import { accountRoutes } from './accounts.ts';
+import { apiKeyRoutes } from './api-keys.ts';
+import { createApp } from './app.ts';
+import { ensureFirstKey } from './authenticate.ts';
+import { certificateRoutes } from './certificates.ts';
+import { challengeApp } from './challenges.ts';
+import { eventRoutes } from './events.ts';
+import { createIntake } from './order-intake.ts';
+import { orderRoutes } from './orders.ts';
+import { targetRoutes } from './targets.ts';
+
+export const sections = ['redis', 'secrets', 'api'] as const;
+
+export interface ApiService extends Service {
+  url: string;
+  challengePort: number;
+  /** The first API key, when it was made now: to be shown once. */
+  firstKey: string | null;
+}
+
+async function listen(listener: RequestListener, host: string, port: number, variable: string): Promise<Server> {
+  const server = createServer(listener);
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'EADDRINUSE') reject(new Error(`${variable} ${port} is taken: give another`));
+      else if (error.code === 'EACCES')
+        reject(new Error(`${variable} ${port} needs a right this user lacks (CAP_NET_BIND_SERVICE)`));
+      else reject(error);
+    });
+    server.listen(port, host, resolve);
+  });
+  return server;
+}
+
+const portOf = (server: Server): number => (server.address() as AddressInfo).port;
+
+async function close(server: Server): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  server.closeIdleConnections();
+  // Event streams never end by themselves.
+  setTimeout(() => server.closeAllConnections(), 2_000).unref();
+  await closed;
+}
+
+/** Starts the API and the port for challenges. */
+export async function startApi(resources: Resources, config: Config<(typeof sections)[number]>): Promise<ApiService> {
+  const { store, producer, clock, log } = resources;
+  const feedConnection = connectRedis(config.REDIS_URL ?? '', 'worker', (error) =>
+    log.warn({ err: error }, 'Redis connection'),
+  );
+  const feed = createEventFeed(feedConnection, store.keys, (error) => log.warn({ err: error }, 'event feed'));
+  const box = config.MASTER_KEY ? requireSecretBox(config) : null;
+  const sessions = box ? createAccountSessions(resources, box) : null;
+  const registrar = box && sessions ? { sessions, privateKeys: createPrivateKeys(store.secrets, box) } : null;
+  const intake = createIntake({
+    findAccount: store.accounts.get,
+    findTarget: store.targets.get,
+    openHost: openIisHost,
+    clock,
+  });
+  const routes = [
+    ...orderRoutes({ orders: store.orders, producer, intake, clock, log }),
+    ...eventRoutes({ findOrder: store.orders.get, history: store.history, feed }),
+    ...certificateRoutes({
+      certificates: store.certificates,
+      readChain: (id) => readChain(store, id),
+      openCertificate: box ? createCertificateReader(store, box) : null,
+    }),
+    ...accountRoutes({ accounts: store.accounts, orders: store.orders, producer, registrar, clock }),
+    ...targetRoutes({ targets: store.targets, openHost: openIisHost, clock }),
+    ...apiKeyRoutes(store.apiKeys, clock),
+  ];
+  const firstKey = await ensureFirstKey(store.apiKeys, config.BOOTSTRAP_API_KEY, clock);
+  const app = createApp(routes, resources, { requestsPerMinute: config.RATE_LIMIT_PER_MINUTE });
+  const server = await listen(app, config.API_HOST, config.API_PORT, 'API_PORT');
+  const challenges = await listen(
+    challengeApp(store.challengeAnswers.get),
+    config.CHALLENGE_HOST,
+    config.CHALLENGE_PORT,
+    'CHALLENGE_PORT',
+  );
+  const url = `http://${config.API_HOST}:${portOf(server)}`;
+  log.info({ url, challengePort: portOf(challenges) }, 'api started');
+  return {
+    url,
+    challengePort: portOf(challenges),
+    firstKey,
+    async stop() {
+      await Promise.all([close(server), close(challenges)]);
+      await feed.close();
+      await sessions?.close();
+    },
+  };
+}

@@ -1,0 +1,155 @@
+import { z } from 'zod';
+import type { Account } from '#libs/model/account';
+import { type Certificate, keyTypes } from '#libs/model/certificate';
+import {
+  challengeTypes,
+  deploySchema,
+  isComplete,
+  type Order,
+  orderStatuses,
+  stageNames,
+  stageOf,
+} from '#libs/model/order';
+import { type Target, transportSchema } from '#libs/model/target';
+import { type OrderEvent, orderEventSchema } from '#libs/store/order-events';
+
+const time = z.iso.datetime();
+const iso = (ms: number): string => new Date(ms).toISOString();
+const isoOrNull = (ms: number | null): string | null => (ms === null ? null : iso(ms));
+
+export const orderView = z.object({
+  id: z.string(),
+  status: z.enum(orderStatuses),
+  complete: z.boolean().describe('Whether it got where it was meant to go'),
+  stage: z
+    .enum(stageNames)
+    .nullable()
+    .describe('The stage that has it; the one that had it last when it failed or was cancelled'),
+  epoch: z.number().int(),
+  names: z.array(z.string()),
+  account: z.string(),
+  challenge: z.object({ type: z.enum(challengeTypes) }),
+  key: z.object({ type: z.enum(keyTypes) }),
+  profile: z.string().nullable(),
+  preferredChain: z.string().nullable(),
+  source: z
+    .object({
+      target: z.string(),
+      site: z.number(),
+      skipped: z.array(z.object({ host: z.string(), code: z.string() })),
+    })
+    .nullable(),
+  deploy: deploySchema,
+  identifiers: z.array(z.object({ name: z.string(), status: z.enum(['pending', 'valid', 'invalid']) })),
+  attempts: z
+    .object({ validation: z.number(), issuance: z.number(), deployment: z.number() })
+    .describe('Failed attempts of the current try'),
+  error: z
+    .object({
+      code: z.string(),
+      detail: z.string(),
+      stage: z.enum(stageNames),
+      at: time,
+      evidence: z.record(z.string(), z.unknown()).optional(),
+    })
+    .nullable(),
+  nextAttemptAt: time.nullable(),
+  parkedOn: z.string().nullable(),
+  certificate: z.string().nullable(),
+  createdAt: time,
+  updatedAt: time,
+});
+
+/** An order as the API shows it. */
+export function viewOrder(order: Order): z.input<typeof orderView> {
+  const { id, epoch, identifiers, attempts, error, parkedOn, request } = order;
+  const { names, account, challenge, keyType, profile, preferredChain, source, deploy } = request;
+  return {
+    ...{
+      id,
+      status: order.status,
+      complete: isComplete(order),
+      stage: stageOf(order),
+      epoch,
+      names,
+      account,
+      challenge,
+    },
+    ...{ key: { type: keyType }, profile, preferredChain, source, deploy, identifiers, parkedOn },
+    attempts: { validation: attempts.validation, issuance: attempts.issuance, deployment: attempts.deployment },
+    error: error === null ? null : { ...error, at: iso(error.at) },
+    nextAttemptAt: isoOrNull(order.nextAttemptAt),
+    certificate: 'certificate' in order ? order.certificate : null,
+    createdAt: iso(order.createdAt),
+    updatedAt: iso(order.updatedAt),
+  };
+}
+
+export const accountView = z.object({
+  id: z.string(),
+  ca: z.string(),
+  directory: z.string(),
+  email: z.string(),
+  url: z.string().nullable().describe('The CA’s name of the account'),
+  allowInternalNames: z.boolean(),
+  eabKid: z.string().nullable(),
+  parked: z.object({ code: z.string(), detail: z.string(), at: time }).nullable().describe('Why its orders are held'),
+  createdAt: time,
+});
+
+export function viewAccount({ caBundle: _caBundle, ...account }: Account): z.input<typeof accountView> {
+  const { parked, createdAt } = account;
+  return { ...account, parked: parked === null ? null : { ...parked, at: iso(parked.at) }, createdAt: iso(createdAt) };
+}
+
+export const targetView = z.object({
+  id: z.string(),
+  name: z.string(),
+  kind: z.literal('iis'),
+  transport: transportSchema,
+  createdAt: time,
+});
+
+export function viewTarget(target: Target): z.input<typeof targetView> {
+  return { ...target, createdAt: iso(target.createdAt) };
+}
+
+export const certificateView = z.object({
+  id: z.string(),
+  order: z.string(),
+  account: z.string(),
+  names: z.array(z.string()),
+  key: z.object({ type: z.enum(keyTypes) }),
+  serial: z.string(),
+  thumbprint: z.string().describe('SHA-1, as Windows shows it'),
+  issuer: z.string(),
+  notBefore: time,
+  notAfter: time,
+  renewAt: time,
+  createdAt: time,
+});
+
+export function viewCertificate(certificate: Certificate): z.input<typeof certificateView> {
+  const { id, order, account, names, keyType, serial, thumbprint, issuer } = certificate;
+  const { notBefore, notAfter, renewAt, createdAt } = certificate;
+  return {
+    ...{ id, order, account, names, key: { type: keyType }, serial, thumbprint, issuer },
+    ...{ notBefore: iso(notBefore), notAfter: iso(notAfter), renewAt: iso(renewAt), createdAt: iso(createdAt) },
+  };
+}
+
+export const eventView = orderEventSchema.extend({ at: time, nextAttemptAt: time.optional() });
+
+export function viewEvent(event: OrderEvent): z.input<typeof eventView> {
+  const { nextAttemptAt, ...rest } = event;
+  return { ...rest, at: iso(event.at), ...(nextAttemptAt === undefined ? {} : { nextAttemptAt: iso(nextAttemptAt) }) };
+}
+
+/** A page of a list. */
+export const pageOf = <T extends z.ZodType>(item: T) =>
+  z.object({ items: z.array(item), cursor: z.string().nullable().describe('Give it as `cursor` for the next page') });
+
+export const pageQuery = z.object({
+  cursor: z.string().optional(),
+  limit: z.coerce.number().int().min(1).max(200).default(50),
+});

@@ -1,0 +1,132 @@
+import { pollInPlace } from '#libs/acme/polling';
+import type { AcmeOrder, AcmeSession } from '#libs/acme/session';
+import { generatePrivateKey } from '#libs/crypto/private-key';
+import { createSigningRequest } from '#libs/crypto/signing-request';
+import { checkIssued, describeCertificate, splitChain } from '#libs/crypto/x509';
+import { CertlineError } from '#libs/errors';
+import { type Certificate, renewalTime } from '#libs/model/certificate';
+import { certificateId } from '#libs/model/ids';
+import type { ValidatedOrder } from '#libs/model/order';
+import { issued } from '#libs/model/transitions';
+import type { StageContext, StageHandler } from '#libs/queues/handler';
+import type { PrivateKeys } from '#libs/service/private-keys';
+
+export interface IssueDeps {
+  openSession(account: string): Promise<AcmeSession>;
+  privateKeys: PrivateKeys;
+  certificates: { create(record: Certificate): Promise<unknown>; putChain(pem: string): Promise<string> };
+}
+
+type Context = StageContext<ValidatedOrder>;
+
+/** Key and CSR, saved before the CA is asked: whatever dies afterwards, the same request is sent again. */
+async function prepareSigning(
+  order: ValidatedOrder,
+  attempt: number,
+  { privateKeys }: IssueDeps,
+  context: Context,
+): Promise<ValidatedOrder> {
+  const { names, keyType } = order.request;
+  const privateKey = `${certificateId(order.id, order.epoch)}.${attempt}`;
+  const pem = await privateKeys.obtain(privateKey, () => generatePrivateKey(keyType));
+  const csr = await createSigningRequest(pem, names);
+  return context.checkpoint(
+    { signing: { privateKey, attempt, csr: csr.toString('base64url') } },
+    `${keyType} key made`,
+  );
+}
+
+function csrOf(order: ValidatedOrder): Buffer {
+  return Buffer.from(order.signing?.csr ?? '', 'base64url');
+}
+
+/** Finalizes an ACME order that is known to be ready; when the CA says it is not, its state decides. */
+async function finalize(
+  order: ValidatedOrder,
+  session: AcmeSession,
+  deps: IssueDeps,
+  context: Context,
+): Promise<AcmeOrder> {
+  const { url, finalize: finalizeUrl } = order.acmeOrder;
+  try {
+    return await session.finalize(finalizeUrl, csrOf(order), context.signal);
+  } catch (error) {
+    if (!(error instanceof CertlineError)) throw error;
+    if (error.code !== 'acme_order_not_ready' && error.code !== 'csr_rejected') throw error;
+    const state = await session.order(url, context.signal);
+    if (error.code === 'acme_order_not_ready') return state;
+    // A refused key is replaced once, and only while that cannot cost a second certificate.
+    if (state.status !== 'ready' || order.signing?.attempt !== 1) throw error;
+    const renewed = await prepareSigning(order, 2, deps, context);
+    return session.finalize(finalizeUrl, csrOf(renewed), context.signal);
+  }
+}
+
+/** The ACME order once it is decided: valid, or an error with what to do. */
+async function obtain(
+  order: ValidatedOrder,
+  inDoubt: boolean,
+  session: AcmeSession,
+  deps: IssueDeps,
+  context: Context,
+): Promise<AcmeOrder> {
+  const read = (): Promise<AcmeOrder> => session.order(order.acmeOrder.url, context.signal);
+  let state = inDoubt ? await read() : null;
+  if (state === null || state.status === 'ready') state = await finalize(order, session, deps, context);
+  if (state.status === 'processing' || state.status === 'ready') {
+    const busy = ({ status }: AcmeOrder): boolean => status === 'processing' || status === 'ready';
+    state = await pollInPlace({ read, busy, code: 'acme_order_processing', context });
+  }
+  if (state.status === 'valid') return state;
+  if (state.status === 'pending') throw new CertlineError('acme_order_invalid', 'the CA wants the names proved again');
+  throw state.error ?? new CertlineError('acme_order_invalid', 'the CA gave the ACME order up without saying why');
+}
+
+/** Issuance: one ACME order becomes one certificate, whose key never left us. */
+export function createIssueHandler(deps: IssueDeps): StageHandler<'issuance'> {
+  return {
+    async run(taken, context) {
+      const { clock, signal } = context;
+      const session = await deps.openSession(taken.request.account);
+      // If a request was made before, finalize may have been sent: then the CA's order tells what became of it.
+      const inDoubt = taken.signing !== null;
+      const order = inDoubt ? taken : await prepareSigning(taken, 1, deps, context);
+      const acmeOrder = await obtain(order, inDoubt, session, deps, context);
+      if (!acmeOrder.certificate)
+        throw new CertlineError('ca_protocol_error', 'the valid ACME order names no certificate');
+
+      const pem = await session.certificate(acmeOrder.certificate, order.request.preferredChain ?? undefined, signal);
+      const current = context.current();
+      const privateKey = current.signing?.privateKey;
+      if (!privateKey) throw new CertlineError('unexpected', 'the order has no signing request');
+      const now = clock.now();
+      const { names, account, keyType } = current.request;
+      checkIssued({ chainPem: pem, names, privateKeyPem: await deps.privateKeys.open(privateKey), now });
+
+      const [leaf = '', ...rest] = splitChain(pem);
+      const { serial, thumbprint, issuer, notBefore, notAfter } = describeCertificate(leaf);
+      // The id follows from the order: a second run writes the same record.
+      const id = certificateId(current.id, current.epoch);
+      await deps.certificates.create({
+        ...{
+          id,
+          order: current.id,
+          account,
+          names,
+          keyType,
+          serial,
+          thumbprint,
+          issuer,
+          notBefore,
+          notAfter,
+          leaf,
+          privateKey,
+        },
+        chain: await deps.certificates.putChain(rest.join('')),
+        renewAt: renewalTime(notBefore, notAfter),
+        createdAt: now,
+      });
+      return issued(current, id, now);
+    },
+  };
+}

@@ -1,0 +1,29 @@
+import type { Config } from '#libs/config';
+import { startStageWorker } from '#libs/queues/stage-worker';
+import { createAccountSessions } from '#libs/service/account-sessions';
+import { createPrivateKeys } from '#libs/service/private-keys';
+import { type Resources, requireSecretBox } from '#libs/service/resources';
+import { graceMs, type Service } from '#libs/service/run';
+import { workerSettings } from '#libs/service/worker-settings';
+import { createIssueHandler } from './issue.ts';
+
+export const sections = ['secrets', 'pipeline'] as const;
+
+/** Starts the issuance stage. */
+export function startIssuanceWorker(resources: Resources, config: Config<(typeof sections)[number]>): Service {
+  const box = requireSecretBox(config);
+  const sessions = createAccountSessions(resources, box);
+  const { secrets, certificates } = resources.store;
+  const handler = createIssueHandler({
+    openSession: sessions.open,
+    privateKeys: createPrivateKeys(secrets, box),
+    certificates,
+  });
+  const worker = startStageWorker('issuance', handler, workerSettings(resources, config));
+  return {
+    async stop() {
+      await worker.stop(graceMs);
+      await sessions.close();
+    },
+  };
+}

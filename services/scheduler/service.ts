@@ -1,0 +1,48 @@
+import type { Config } from '#libs/config';
+import { registerEstateMetrics } from '#libs/metrics/estate';
+import type { Resources } from '#libs/service/resources';
+import type { Service } from '#libs/service/run';
+import { reconcile } from './reconciler.ts';
+
+export const sections = ['pipeline'] as const;
+
+/** A lease outlives a slow round, and is over soon after its holder died. */
+const leaseMs = 30_000;
+
+/** Starts the scheduler: the reconciler's rounds, one process at a time, and the gauges of the estate. */
+export function startScheduler(resources: Resources, config: Config<(typeof sections)[number]>): Service {
+  const { store, producer, clock, log, metrics } = resources;
+  const { orders, certificates, leases } = store;
+  const estate = {
+    countOrders: orders.count,
+    countExpiring: certificates.countExpiring,
+    nextExpiry: certificates.nextExpiry,
+    countRenewalDue: certificates.countRenewalDue,
+    queueCounts: producer.counts,
+    oldestJob: producer.oldestWaiting,
+  };
+  registerEstateMetrics(metrics.registry, estate, clock);
+
+  const stopping = new AbortController();
+  async function rounds(): Promise<void> {
+    while (!stopping.signal.aborted) {
+      try {
+        await leases.withLease('reconciler', leaseMs, async () => {
+          await reconcile({ orders, producer, clock, log });
+        });
+        await clock.sleep(config.RECONCILE_INTERVAL_MS, stopping.signal);
+      } catch (error) {
+        if (stopping.signal.aborted) return;
+        log.warn({ err: error }, 'a round of the reconciler failed');
+        await clock.sleep(config.RECONCILE_INTERVAL_MS, stopping.signal).catch(() => {});
+      }
+    }
+  }
+  const running = rounds();
+  return {
+    async stop() {
+      stopping.abort();
+      await running;
+    },
+  };
+}
