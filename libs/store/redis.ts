@@ -31,6 +31,8 @@ const roleOptions: Record<RedisRole, Omit<RedisOptions, 'replyMapping'>> = {
 /** A connection with the store's scripts; `onError` is told of every lost connection (ioredis reconnects by itself). */
 export function connectRedis(url: string, role: RedisRole, onError: (error: Error) => void): Redis {
   const redis = new Redis(url, {
+    // Back soon after Redis is back; the default waits up to 5 s.
+    retryStrategy: (times) => Math.min(50 * 2 ** times, 1_000),
     ...roleOptions[role],
     connectTimeout: 10_000,
   });

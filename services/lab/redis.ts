@@ -1,0 +1,142 @@
+import { mkdir, readFile, realpath, writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { provideRedisServer } from './programs.ts';
+import { freePort, type RunningProgram, startProgram, untilReady, withFreePorts } from './running-program.ts';
+
+const READY_MS = 60_000; // it answers only when it has read its data back, which may be a lot
+const STOP_MS = 10_000;
+const ANSWER_MS = 1_000;
+
+export interface RedisOptions {
+  /** Where its data, configuration and log are kept; made when it is not there. */
+  readonly dir: string;
+  /** A free one when left out. */
+  readonly port?: number;
+  readonly password?: string;
+  /** `always` unless told otherwise: with anything else a crash takes acknowledged orders with it. */
+  readonly appendfsync?: 'always' | 'everysec';
+}
+
+/** A Redis server of our own, on loopback, that ends when this process ends. */
+export interface Redis {
+  readonly url: string;
+  readonly port: number;
+  /** Undefined in Docker; another one after `restart`. */
+  readonly pid: number | undefined;
+  /** Sends a signal (SIGKILL unless told otherwise), and waits for the end when the signal ends it. */
+  kill(signal?: NodeJS.Signals): Promise<void>;
+  /** Starts it on the same port with the same data, after stopping it when it still runs. */
+  restart(): Promise<void>;
+  close(): Promise<void>;
+}
+
+interface Place {
+  readonly dir: string;
+  readonly port: number;
+  readonly password: string;
+}
+
+/** Starts a Redis that keeps what it acknowledged, and waits until it answers. */
+export async function startRedis(options: RedisOptions): Promise<Redis> {
+  await mkdir(options.dir, { recursive: true, mode: 0o700 });
+  const dir = await realpath(options.dir);
+  const password = options.password ?? '';
+  if (/[\s"'\\]/.test(password)) throw new Error('a Redis password may hold no spaces, quotes or backslashes');
+  await refuseSecondServer(dir);
+
+  const program = await provideRedisServer();
+  const logFile = join(dir, 'redis.log');
+  const launch = async (port: number): Promise<RunningProgram> => {
+    const place: Place = { dir, port, password };
+    const file = join(dir, 'redis.conf');
+    // A file and not arguments: every user of the machine may read a process's arguments.
+    await writeFile(file, settings(place, options.appendfsync ?? 'always'), { mode: 0o600 });
+    const running = await startProgram(program, { args: [file], dir, logFile });
+    try {
+      await untilReady(running, 'redis-server', logFile, READY_MS, () => answersFrom(place));
+    } catch (error) {
+      await running.stop('SIGKILL', 0);
+      throw error;
+    }
+    return running;
+  };
+
+  let port = options.port ?? 0;
+  let running =
+    options.port === undefined
+      ? await withFreePorts(async () => {
+          port = await freePort();
+          return launch(port);
+        })
+      : await launch(port);
+
+  return {
+    url: `redis://${password === '' ? '' : `:${encodeURIComponent(password)}@`}127.0.0.1:${port}`,
+    port,
+    get pid() {
+      return running.pid;
+    },
+    kill: async (signal = 'SIGKILL') => {
+      await running.signal(signal);
+      if (signal === 'SIGKILL' || signal === 'SIGTERM' || signal === 'SIGINT') await running.ended;
+    },
+    restart: async () => {
+      await running.stop('SIGTERM', STOP_MS);
+      running = await launch(port);
+    },
+    close: () => running.stop('SIGTERM', STOP_MS),
+  };
+}
+
+function settings({ dir, port, password }: Place, appendfsync: string): string {
+  const lines = [
+    'bind 127.0.0.1',
+    `port ${port}`,
+    ...(password === '' ? [] : [`requirepass ${password}`]),
+    `dir "${dir}"`,
+    'appendonly yes',
+    `appendfsync ${appendfsync}`,
+    'no-appendfsync-on-rewrite no',
+    'aof-load-truncated yes', // a half-written last command was never acknowledged
+    'maxmemory-policy noeviction',
+    'save ""', // the append-only file has everything already
+    'daemonize no',
+    'logfile ""',
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+/** Two servers on the same data destroy it: `npm start` typed twice must not. */
+async function refuseSecondServer(dir: string): Promise<void> {
+  const old = await readFile(join(dir, 'redis.conf'), 'utf8').catch(() => '');
+  const port = Number(/^port (\d+)$/m.exec(old)?.[1] ?? 0);
+  const password = /^requirepass (.*)$/m.exec(old)?.[1] ?? '';
+  if (port !== 0 && (await answersFrom({ dir, port, password }).catch(() => false))) {
+    throw new Error(`another Redis, on port ${port}, is already using the data in ${dir}; stop it first`);
+  }
+}
+
+/**
+ * Whether the server at this port is ready and keeps its data in this folder. A PING alone would also be answered by
+ * somebody else's Redis on the port.
+ */
+async function answersFrom({ dir, port, password }: Place): Promise<boolean> {
+  const login = password === '' ? '' : `AUTH ${password}\r\n`;
+  const reply = await ask(port, `${login}PING\r\nCONFIG GET dir\r\nQUIT\r\n`);
+  return reply.includes('+PONG\r\n') && reply.includes(`\r\n${dir}\r\n`);
+}
+
+/** What a server says to some lines until it hangs up; by hand, as a client library would reconnect and log. */
+function ask(port: number, lines: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let reply = '';
+    const socket = connect(port, '127.0.0.1', () => socket.write(lines));
+    socket.setEncoding('utf8').setTimeout(ANSWER_MS, () => socket.destroy(new Error('no answer')));
+    socket.on('data', (text: string) => {
+      reply += text;
+    });
+    socket.once('error', reject);
+    socket.once('close', () => resolve(reply));
+  });
+}

@@ -1,0 +1,143 @@
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+export type ScriptedOperation =
+  | 'directory'
+  | 'newNonce'
+  | 'newAccount'
+  | 'newOrder'
+  | 'order'
+  | 'finalize'
+  | 'certificate';
+
+/** What the CA does with one request instead of its usual answer. */
+export type ScriptedAnswer =
+  /** Never answers. */
+  | 'hang'
+  /** Sends the head and a little of the body, then no more. */
+  | 'stall'
+  /** Closes the connection without a word. */
+  | 'reset'
+  /** Sends a body without end. */
+  | 'flood'
+  | { status: number; headers?: Record<string, string>; body: string | object };
+
+export interface SeenRequest {
+  operation: ScriptedOperation;
+  method: string;
+  headers: IncomingMessage['headers'];
+  /** Of the JWS; undefined for requests that are not signed. */
+  nonce: string | undefined;
+  payload: unknown;
+}
+
+/** A CA that does what the test says, over plain HTTP on loopback. It checks no signatures; nonces it does. */
+export interface ScriptedCa {
+  readonly directory: string;
+  readonly seen: SeenRequest[];
+  url(operation: ScriptedOperation): string;
+  /** What the next requests of an operation get, in order; after them the usual answer. */
+  answer(operation: ScriptedOperation, ...answers: ScriptedAnswer[]): void;
+  /** How many connections were opened. */
+  connections(): number;
+  close(): Promise<void>;
+}
+
+const problemType = 'urn:ietf:params:acme:error:';
+
+/** The body of a problem. */
+export const problem = (type: string, detail: string, members: object = {}) => ({
+  type: problemType + type,
+  detail,
+  ...members,
+});
+
+const readBody = async (request: IncomingMessage) => {
+  let text = '';
+  for await (const chunk of request) text += chunk;
+  return text;
+};
+
+const decode = (part: string): unknown => (part === '' ? '' : JSON.parse(Buffer.from(part, 'base64url').toString()));
+
+/** @param latencyMs what every answer takes longer, as a network would */
+export async function startScriptedCa({ latencyMs = 0 } = {}): Promise<ScriptedCa> {
+  const seen: SeenRequest[] = [];
+  const scripts = new Map<string, ScriptedAnswer[]>();
+  const nonces = new Set<string>();
+  let connections = 0;
+  let count = 0;
+
+  const nextNonce = () => {
+    const nonce = `nonce-${++count}`;
+    nonces.add(nonce);
+    return nonce;
+  };
+
+  const usual = (operation: ScriptedOperation): { status: number; headers?: Record<string, string>; body: object } => {
+    const order = {
+      status: operation === 'newOrder' ? 'pending' : 'ready',
+      identifiers: [{ type: 'dns', value: 'a.example' }],
+      authorizations: [],
+      finalize: url('finalize'),
+    };
+    if (operation === 'directory') {
+      const { newNonce, newAccount, newOrder } = {
+        newNonce: url('newNonce'),
+        newAccount: url('newAccount'),
+        newOrder: url('newOrder'),
+      };
+      return { status: 200, body: { newNonce, newAccount, newOrder } };
+    }
+    if (operation === 'newNonce') return { status: 200, body: {} };
+    if (operation === 'newAccount')
+      return { status: 201, headers: { location: `${base}/account/1` }, body: { status: 'valid' } };
+    if (operation === 'newOrder') return { status: 201, headers: { location: url('order') }, body: order };
+    return { status: 200, body: order };
+  };
+
+  async function handle(request: IncomingMessage, response: ServerResponse) {
+    const operation = (request.url ?? '').slice(1) as ScriptedOperation;
+    const text = await readBody(request);
+    const jws = text === '' ? null : JSON.parse(text);
+    const nonce: string | undefined = jws ? (decode(jws.protected) as { nonce: string }).nonce : undefined;
+    const payload = jws ? decode(jws.payload) : undefined;
+    seen.push({ operation, method: request.method ?? '', headers: request.headers, nonce, payload });
+    const fresh = nonce === undefined || nonces.delete(nonce);
+    const badNonce: ScriptedAnswer = { status: 400, body: problem('badNonce', 'nobody knows this nonce') };
+    const scripted = fresh ? (scripts.get(operation)?.shift() ?? usual(operation)) : badNonce;
+    if (scripted === 'hang') return;
+    if (scripted === 'reset') return request.socket.destroy();
+    if (scripted === 'stall') return response.writeHead(200, { 'content-length': '100' }).write('{"status":');
+    if (scripted === 'flood') {
+      const more = () => response.write('x'.repeat(65_536)) && setImmediate(more);
+      response.writeHead(200).on('drain', more);
+      return more();
+    }
+    const nonceHeader: Record<string, string> = operation === 'directory' ? {} : { 'replay-nonce': nextNonce() };
+    const answer = typeof scripted.body === 'string' ? scripted.body : JSON.stringify(scripted.body);
+    const send = () => response.writeHead(scripted.status, { ...nonceHeader, ...scripted.headers }).end(answer);
+    if (latencyMs > 0) setTimeout(send, latencyMs);
+    else send();
+  }
+
+  const server = createServer((request, response) => void handle(request, response));
+  server.keepAliveTimeout = 60_000;
+  server.on('connection', () => connections++);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const url = (operation: ScriptedOperation) => `${base}/${operation}`;
+
+  return {
+    directory: url('directory'),
+    seen,
+    url,
+    answer: (operation, ...answers) => scripts.set(operation, [...(scripts.get(operation) ?? []), ...answers]),
+    connections: () => connections,
+    close: () =>
+      new Promise<void>((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}
