@@ -113,22 +113,27 @@ export type Config<S extends SectionName> = {
   [K in keyof ShapeOf<S>]: ShapeOf<S>[K] extends z.ZodType ? z.output<ShapeOf<S>[K]> : never;
 };
 
-function withFiles(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
-  const merged = { ...env };
-  for (const name of secretVariables) {
-    const path = env[`${name}_FILE`];
-    if (merged[name] === undefined && path !== undefined) merged[name] = readFileSync(path, 'utf8').trim();
+/** The values of some variables, those of secrets also from their files. An empty variable is one that is not set: `docker compose` makes such. */
+function valuesOf(names: readonly string[], env: NodeJS.ProcessEnv, wrong: string[]): Record<string, string> {
+  const values: Record<string, string> = {};
+  for (const name of names) {
+    const path = secretVariables.some((secret) => secret === name) ? env[`${name}_FILE`] : undefined;
+    try {
+      const value = env[name] || (path ? readFileSync(path, 'utf8').trim() : '');
+      if (value !== '') values[name] = value;
+    } catch (error) {
+      wrong.push(`${name}_FILE: ${error instanceof Error ? error.message : String(error)}`);
+    }
   }
-  return merged;
+  return values;
 }
 
 /** Reads and checks the sections of a service from the environment. Throws an `Error` that names every wrong variable and why. */
 export function readConfig<S extends SectionName>(names: readonly S[], env: NodeJS.ProcessEnv): Config<S> {
   const shape = Object.assign({}, ...names.map((name) => sections[name])) as z.ZodRawShape;
-  const result = z.object(shape).safeParse(withFiles(env));
-  if (!result.success) {
-    const lines = result.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
-    throw new Error(`wrong configuration\n  ${lines.join('\n  ')}`);
-  }
+  const wrong: string[] = [];
+  const result = z.object(shape).safeParse(valuesOf(Object.keys(shape), env, wrong));
+  wrong.push(...(result.error?.issues ?? []).map((issue) => `${issue.path.join('.')}: ${issue.message}`));
+  if (!result.success || wrong.length > 0) throw new Error(`wrong configuration\n  ${wrong.join('\n  ')}`);
   return result.data as Config<S>;
 }

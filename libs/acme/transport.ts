@@ -146,34 +146,35 @@ export function createTransport(options: TransportOptions): Transport {
         const refusal = refuse(request.url, options.plainHttp ?? false);
         if (refusal) return reject(refusal);
         let repeats = request.method === 'POST' ? 0 : 1;
+        let settled = false;
         let destroy: (reason: Error) => void = () => {};
-        const done = () => {
+        const settle = (outcome: () => void) => {
+          if (settled) return;
+          settled = true;
           clearTimeout(timer);
           signal?.removeEventListener('abort', onAbort);
+          outcome();
         };
+        // Both settle before they destroy: a request that still waits for a socket tells of its end only when it gets one.
         const onAbort = () => {
-          done();
-          reject(signal?.reason);
+          settle(() => reject(signal?.reason));
           destroy(new Error('aborted'));
         };
         const timer = setTimeout(() => {
           const words = `no answer within ${timeoutMs / 1000} s`;
-          destroy(Object.assign(new Error(words), { code: 'ETIMEDOUT' }));
+          const error = Object.assign(new Error(words), { code: 'ETIMEDOUT' });
+          settle(() => reject(transportError(error, request.url, { method: request.method })));
+          destroy(error);
         }, timeoutMs);
         signal?.addEventListener('abort', onAbort, { once: true });
         const attempt = () => {
           destroy = start(
             request,
             (error, reusedSocket) => {
-              const reset = reusedSocket && error.evidence?.code !== 'ETIMEDOUT';
-              if (reset && repeats-- > 0 && !signal?.aborted) return attempt();
-              done();
-              reject(error);
+              if (reusedSocket && !settled && repeats-- > 0) return attempt();
+              settle(() => reject(error));
             },
-            (answer) => {
-              done();
-              resolve(answer);
-            },
+            (answer) => settle(() => resolve(answer)),
           );
         };
         attempt();

@@ -90,7 +90,8 @@ function readOnce(url: URL, lookup: Lookup | null, signal: AbortSignal): Promise
 
 function inWords(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  if (error.name === 'TimeoutError') return `no answer within ${timeoutMs / 1000} s`;
+  // The caller's own abort is thrown on before: what is left is the timeout, as a request tells it.
+  if (error.name === 'AbortError' || error.name === 'TimeoutError') return `no answer within ${timeoutMs / 1000} s`;
   const code = 'code' in error && typeof error.code === 'string' ? error.code : null;
   return error.message || code || error.name;
 }

@@ -25,6 +25,8 @@ export function putBack(before: HostState, after: HostState, changes: readonly B
         ? change.op === 'remove'
         : is.thumbprint === change.thumbprint || is.thumbprint === was?.thumbprint;
     if (!ours) return [];
+    if (is && was && is.thumbprint === was.thumbprint && is.sslFlags === was.sslFlags && is.store === was.store)
+      return [];
     if (!was)
       return is ? [{ ...place, op: 'remove', sslFlags: is.sslFlags, thumbprint: null, store: null, expect }] : [];
     const { sslFlags, thumbprint, store } = was;

@@ -12,9 +12,13 @@ export interface NamePolicy {
   provesWildcards: (name: string) => boolean;
 }
 
+/** What ends a host in a URL, or is decoded or dropped there: `domainToASCII` would take `example.com/path` for `example.com`. */
+const notInNames = /[\s/?#%\\:@]/;
+
 /** Lower-case ASCII (punycode) form of a host name, as certificates carry it; `null` where there is none. */
 export function toAsciiName(typed: string): string | null {
   const trimmed = typed.trim().replace(/\.$/, '');
+  if (notInNames.test(trimmed)) return null;
   const wildcard = trimmed.startsWith('*.');
   const ascii = domainToASCII(wildcard ? trimmed.slice(2) : trimmed);
   if (ascii === '') return null;
@@ -33,16 +37,19 @@ export function nameCovers(certificateName: string, host: string): boolean {
 }
 
 const label = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
+/** Suffixes of the public list below which nobody has a public name (RFC 7686, RFC 8375). */
+const notPublic = new Set(['onion', 'home.arpa']);
 const ipAddress = /^(\d{1,3}(\.\d{1,3}){3}|\[?[0-9a-f:]*:[0-9a-f:.]*\]?)$/i;
 
 function problemOf(typed: string, ascii: string | null, policy: NamePolicy): Omit<Problem, 'path'> | null {
-  if (ipAddress.test(typed.trim())) {
+  const bare = ascii?.replace(/^\*\./, '') ?? '';
+  // Also of the ASCII form: `1.2.3` and `0x7f.1` are addresses to `domainToASCII`.
+  if (ipAddress.test(typed.trim()) || ipAddress.test(bare)) {
     return {
       code: 'name_is_ip_address',
       detail: `${typed} is an IP address; give a host name`,
     };
   }
-  const bare = ascii?.replace(/^\*\./, '') ?? '';
   if (bare === '' || bare.length > 253 || !bare.split('.').every((part) => label.test(part))) {
     return {
       code: 'name_invalid',
@@ -63,7 +70,7 @@ function problemOf(typed: string, ascii: string | null, policy: NamePolicy): Omi
       detail: `${typed} is a name without a domain: a public CA validates public domain names only`,
     };
   }
-  if (!isIcann) {
+  if (!isIcann || notPublic.has(publicSuffix ?? '')) {
     return {
       code: 'name_not_public',
       detail: `${typed} ends in .${publicSuffix}, which is not a public domain`,
@@ -91,8 +98,9 @@ export function parseNames(typed: readonly string[], policy: NamePolicy, path = 
     if (problem) problems.push({ path: `${path}[${index}]`, ...problem });
     else if (ascii !== null && !names.includes(ascii)) names.push(ascii);
   }
+  const wildcards = names.length > maxNames ? [] : names.filter((name) => name.startsWith('*.'));
   for (const name of names) {
-    const wildcard = names.find((other) => other !== name && nameCovers(other, name));
+    const wildcard = wildcards.find((other) => other !== name && nameCovers(other, name));
     if (wildcard) {
       problems.push({
         path,

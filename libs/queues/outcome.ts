@@ -23,13 +23,13 @@ export interface OutcomeTime {
 export function afterFailure(order: Order, stage: StageName, error: CertlineError, time: OutcomeTime): Outcome {
   const { now, random, scale } = time;
   const record = orderError(error, stage, now);
-  const giveUp = (): Outcome => ({
-    kind: 'failed',
-    order: failed(order, stage, record, now),
-  });
   const { plan } = error;
   const { retry, deadline } = stages[stage];
   const counted = { ...order.attempts, [stage]: order.attempts[stage] + 1 };
+  const giveUp = (): Outcome => ({
+    kind: 'failed',
+    order: failed({ ...order, attempts: counted }, stage, record, now),
+  });
 
   if (plan.kind === 'wait') {
     // Not past the stage's end: the deadline is met by a last look, not by silence.
@@ -69,13 +69,8 @@ export function afterFailure(order: Order, stage: StageName, error: CertlineErro
       },
     };
   }
-  if (plan.kind === 'permanent' || counted[stage] >= retry.attempts) {
-    return {
-      kind: 'failed',
-      order: failed({ ...order, attempts: counted }, stage, record, now),
-    };
-  }
-  const notBefore = plan.kind === 'retryable' ? (plan.notBefore ?? 0) : 0;
+  const { notBefore = 0, attempts = retry.attempts } = plan.kind === 'retryable' ? plan : {};
+  if (plan.kind === 'permanent' || counted[stage] >= Math.min(retry.attempts, attempts)) return giveUp();
   const at = Math.max(now + backoff(retry, counted[stage], random) * scale, notBefore);
   return {
     kind: 'retry',

@@ -38,7 +38,10 @@ function startWorker<T>(
 ): RunningWorker {
   const { redis, prefix, lockDuration, stalledInterval, log } = settings;
   const never = new AbortController().signal;
-  const worker = new Worker<T, string>(stage, async (job, token = '', signal = never) => process(job, token, signal), {
+  // BullMQ counts the processor's parameters: without a third one, or with default values, there is no signal to cancel by.
+  const processor = (job: Job<T>, token: string | undefined, signal: AbortSignal | undefined): Promise<string> =>
+    process(job, token ?? '', signal ?? never);
+  const worker = new Worker<T, string>(stage, processor, {
     connection: redis,
     prefix,
     concurrency: stages[stage].concurrency,

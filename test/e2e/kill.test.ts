@@ -12,6 +12,8 @@ import { addSite } from '../support/lab-sites.ts';
  * Whatever dies, every order ends where it should with exactly one certificate, counted at the CA. The CA or the host is stopped
  * (SIGSTOP) while a worker waits for it, so that the kill falls into the stage for certain.
  */
+type WorkerName = 'validation-worker' | 'issuance-worker' | 'deployment-worker' | 'scheduler';
+
 describe('the pipeline when parts of it are killed', () => {
   let session: LabSession;
   let account: string;
@@ -20,12 +22,14 @@ describe('the pipeline when parts of it are killed', () => {
   const workers = new Map<string, RunningProgram>();
   let orders = 0;
 
-  const start = async (
-    name: 'validation-worker' | 'issuance-worker' | 'deployment-worker' | 'scheduler',
-  ): Promise<RunningProgram> => {
+  const start = async (name: WorkerName): Promise<RunningProgram> => {
     const running = await session.lab.startService(name);
     workers.set(name, running);
     return running;
+  };
+  /** Starts those of the workers that do not run: every test says which it needs. */
+  const haveRunning = async (...names: WorkerName[]): Promise<void> => {
+    for (const name of names) if (!workers.has(name)) await start(name);
   };
   const killWorker = async (name: string): Promise<void> => {
     await workers.get(name)?.stop('SIGKILL', 0);
@@ -61,10 +65,7 @@ describe('the pipeline when parts of it are killed', () => {
   afterAll(() => session.close());
 
   it('finishes an order whose validation worker is killed, with another one', async () => {
-    await start('scheduler');
-    await start('issuance-worker');
-    await start('deployment-worker');
-    await start('validation-worker');
+    await haveRunning('scheduler', 'validation-worker', 'issuance-worker');
     await session.lab.pebble.signal('SIGSTOP');
     const id = await place();
     await session.event(id, (event) => event.type === 'stage_started');
@@ -76,6 +77,7 @@ describe('the pipeline when parts of it are killed', () => {
   });
 
   it('finishes an order whose issuance worker is killed after it made the key, with the same key', async () => {
+    await haveRunning('scheduler', 'validation-worker');
     await killWorker('issuance-worker');
     const id = await place();
     await session.until(id, 'the names are proved', (order) => order.status === 'validated');
@@ -93,6 +95,7 @@ describe('the pipeline when parts of it are killed', () => {
   });
 
   it('finishes an order whose deployment worker is killed, in one commit to the host', async () => {
+    await haveRunning('scheduler', 'validation-worker', 'issuance-worker');
     await killWorker('deployment-worker');
     const id = await place({ mode: 'site', target, site: 1 }, 'killed.example.com');
     await session.until(id, 'the certificate is issued', (order) => order.status === 'issued');
@@ -109,6 +112,7 @@ describe('the pipeline when parts of it are killed', () => {
   });
 
   it('finds an order whose job was never enqueued', async () => {
+    await haveRunning('scheduler', 'validation-worker', 'issuance-worker');
     // What an API process leaves that dies between storing an order and adding its job.
     const redis = connectRedis(session.lab.redis.url, 'worker', () => {});
     const request = { account, keyType: 'ec-p256', profile: null, preferredChain: null, source: null } as const;
@@ -127,6 +131,7 @@ describe('the pipeline when parts of it are killed', () => {
   });
 
   it('loses no order when Redis is killed and restarted with its data', async () => {
+    await haveRunning('scheduler', 'validation-worker', 'issuance-worker');
     await session.lab.pebble.signal('SIGSTOP');
     const ids = [await place(), await place(), await place()];
     for (const id of ids) await session.event(id, (event) => event.type === 'stage_started');
@@ -139,6 +144,7 @@ describe('the pipeline when parts of it are killed', () => {
   });
 
   it('answers 503 while Redis is away, and takes the order when it is back', async () => {
+    await haveRunning('scheduler', 'validation-worker', 'issuance-worker');
     await session.lab.redis.kill('SIGKILL');
     const body = { names: ['later.example.com'], account, challenge: { type: 'http-01' }, key: { type: 'ec-p256' } };
     const refused = await session.api.request('POST', '/v1/orders', body);
@@ -151,13 +157,15 @@ describe('the pipeline when parts of it are killed', () => {
   });
 
   it('hands its jobs back when it is told to stop, without using up an attempt', async () => {
+    await haveRunning('scheduler', 'validation-worker', 'issuance-worker');
     await session.lab.pebble.signal('SIGSTOP');
     const id = await place();
     await session.event(id, (event) => event.type === 'stage_started');
     await workers.get('validation-worker')?.signal('SIGTERM');
     await workers.get('validation-worker')?.ended;
     await session.lab.pebble.signal('SIGCONT');
-    await start('validation-worker');
+    workers.delete('validation-worker');
+    await haveRunning('validation-worker');
     expect(await complete(id)).toMatchObject({ attempts: { validation: 0 }, error: null });
     expect(issuedFor()).toBe(orders);
   });

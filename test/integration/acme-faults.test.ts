@@ -173,6 +173,26 @@ test('an abort ends a request under way with its reason, and is no failure of th
   expect(observed).not.toContainEqual(['order', 0]);
 });
 
+test('a request that waits for a connection ends with its abort, and leaves the connection to the next', async () => {
+  const few = createAcmeConnections({ clock, userAgentVersion: '0', timeoutMs: 400, maxSockets: 1 });
+  const where = { directoryUrl: ca.directory, accountKeyPem, accountUrl: 'https://x.example/1', caBundle: null };
+  const session = few.session(where);
+  await Promise.all([session.order(ca.url('order')), session.order(ca.url('order'))]);
+  ca.answer('order', 'hang');
+  const stopping = new AbortController();
+  const holding = session.order(ca.url('order'));
+  const waiting = session.order(ca.url('order'), stopping.signal);
+  const last = session.order(ca.url('order'));
+  stopping.abort(new Error('the worker stops'));
+  await expect(waiting).rejects.toThrow('the worker stops');
+  await expect(Promise.allSettled([holding, last])).resolves.toMatchObject([
+    { status: 'rejected', reason: { code: 'ca_unreachable' } },
+    { status: 'rejected', reason: { code: 'ca_unreachable' } },
+  ]);
+  expect((await session.order(ca.url('order'))).status).toBe('ready');
+  await few.close();
+});
+
 test('one who no longer waits for the directory does not take it from the others', async () => {
   const stopping = new AbortController();
   const first = open().directory(stopping.signal);

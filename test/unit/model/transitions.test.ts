@@ -1,0 +1,237 @@
+import { describe, expect, it } from 'vitest';
+import { CertlineError } from '#libs/errors';
+import type { FailedOrder, PendingOrder } from '#libs/model/order';
+import {
+  cancelled,
+  deployed,
+  failed,
+  isCancellable,
+  issued,
+  newOrder,
+  orderError,
+  restarted,
+  retried,
+  retryableStages,
+  validated,
+} from '#libs/model/transitions';
+import {
+  acmeOrder,
+  failure,
+  issuedOrder,
+  orderRequest,
+  pendingOrder,
+  placedAt,
+  validatedOrder,
+} from '../../support/sample-orders.ts';
+
+const later = placedAt + 60_000;
+const presented = [{ type: 'http-01' as const, name: 'a.example.com', token: 't' }];
+
+/** An order in the middle of its troubles. */
+const troubled: PendingOrder = pendingOrder({
+  version: 7,
+  epoch: 3,
+  attempts: { validation: 4, issuance: 1, deployment: 0 },
+  restarts: 2,
+  error: failure,
+  nextAttemptAt: later + 5,
+  parkedOn: 'acc_1',
+  presented,
+  identifiers: [
+    { name: 'a.example.com', status: 'valid' },
+    { name: 'b.example.com', status: 'invalid' },
+  ],
+  acmeOrder,
+});
+/** What a transition leaves alone. */
+const kept = { id: 'ord_1', version: 7, createdAt: placedAt, request: troubled.request };
+/** What it makes fresh. */
+const fresh = { updatedAt: later, nextAttemptAt: null, parkedOn: null, presented: [] };
+
+const statuses = (...all: string[]) => all.map((status) => ({ status }));
+
+describe('a new order', () => {
+  it('stands before validation with nothing used up', () => {
+    expect(newOrder('ord_9', orderRequest(), later)).toMatchObject({
+      id: 'ord_9',
+      version: 0,
+      epoch: 1,
+      status: 'pending',
+      identifiers: [
+        { name: 'a.example.com', status: 'pending' },
+        { name: 'b.example.com', status: 'pending' },
+      ],
+      attempts: { validation: 0, issuance: 0, deployment: 0 },
+      restarts: 0,
+      error: null,
+      acmeOrder: null,
+      createdAt: later,
+      stageSince: later,
+    });
+  });
+
+  it('shares nothing with the next one', () => {
+    const one = newOrder('ord_1', orderRequest(), later);
+    one.attempts.validation = 5;
+    expect(newOrder('ord_2', orderRequest(), later).attempts.validation).toBe(0);
+  });
+});
+
+describe('on its way, an order that was', () => {
+  const forward = {
+    ...kept,
+    ...fresh,
+    epoch: 3,
+    error: null,
+    stageSince: later,
+    attempts: troubled.attempts,
+    restarts: 2,
+  };
+
+  it('validated has every name proved, nothing presented, and the ACME order', () => {
+    const order = validated(troubled, acmeOrder, later);
+    expect(order).toMatchObject({ ...forward, status: 'validated', acmeOrder, signing: null });
+    expect(order.identifiers).toMatchObject(statuses('valid', 'valid'));
+  });
+
+  it('issued has its certificate and neither ACME order nor signing request', () => {
+    const order = issued(validated(troubled, acmeOrder, placedAt), 'crt_1', later);
+    expect(order).toMatchObject({ ...forward, status: 'issued', certificate: 'crt_1' });
+    expect(order).not.toHaveProperty('acmeOrder');
+    expect(order).not.toHaveProperty('signing');
+  });
+
+  it('deployed keeps its certificate', () => {
+    const before = issued(validated(troubled, acmeOrder, placedAt), 'crt_1', placedAt);
+    expect(deployed(before, later)).toMatchObject({ ...forward, status: 'deployed', certificate: 'crt_1' });
+  });
+});
+
+describe('an order that failed', () => {
+  it('keeps the error, its budgets and what it had of the CA', () => {
+    expect(failed(troubled, 'validation', failure, later)).toMatchObject({
+      ...kept,
+      ...fresh,
+      status: 'failed',
+      stage: 'validation',
+      error: failure,
+      acmeOrder,
+      certificate: null,
+      attempts: troubled.attempts,
+      restarts: 2,
+      epoch: 3,
+      identifiers: troubled.identifiers,
+    });
+  });
+
+  it('in deployment keeps its certificate', () => {
+    expect(failed(issuedOrder(), 'deployment', failure, later)).toMatchObject({
+      certificate: 'crt_1',
+      acmeOrder: null,
+    });
+  });
+});
+
+describe('an order that was called off', () => {
+  it('keeps the stage it was in, its last error and its certificate', () => {
+    expect(cancelled(troubled, later)).toMatchObject({ ...kept, ...fresh, status: 'cancelled', stage: 'validation' });
+    expect(cancelled(troubled, later).error).toEqual(failure);
+    expect(cancelled(issuedOrder(), later)).toMatchObject({ stage: 'deployment', certificate: 'crt_1' });
+  });
+
+  it('had not ended: nothing else can be called off', () => {
+    const ended = failed(pendingOrder(), 'validation', failure, later);
+    expect([pendingOrder(), validatedOrder(), issuedOrder()].map(isCancellable)).toEqual([true, true, true]);
+    const others = [issuedOrder({ mode: 'none' }), deployed(issuedOrder(), later), ended, cancelled(troubled, later)];
+    expect(others.map(isCancellable)).toEqual([false, false, false, false]);
+  });
+});
+
+describe('an order that starts over by itself', () => {
+  it('is of the next epoch, has no ACME order, and keeps its attempts and the time it has', () => {
+    const order = restarted(troubled, later);
+    expect(order).toMatchObject({
+      ...kept,
+      ...fresh,
+      status: 'pending',
+      epoch: 4,
+      restarts: 3,
+      attempts: troubled.attempts,
+      error: null,
+      stageSince: placedAt,
+      acmeOrder: null,
+    });
+    expect(order.identifiers).toMatchObject(statuses('pending', 'pending'));
+  });
+
+  it('does so from issuance too, without its signing request', () => {
+    const signing = { privateKey: 'k', csr: 'c', attempt: 1 };
+    expect(restarted(validatedOrder({ signing }), later)).not.toHaveProperty('signing');
+  });
+});
+
+describe('a failed order is taken up again', () => {
+  const inValidation = failed(troubled, 'validation', failure, placedAt);
+  const inIssuance = failed(validatedOrder(), 'issuance', failure, placedAt);
+  const inDeployment = failed(issuedOrder(), 'deployment', failure, placedAt);
+
+  it.each<[string, FailedOrder, string[]]>([
+    ['validation', inValidation, ['validation']],
+    ['issuance, with its ACME order', inIssuance, ['validation', 'issuance']],
+    ['issuance, without one', { ...inIssuance, acmeOrder: null }, ['validation']],
+    ['deployment', inDeployment, ['validation', 'deployment']],
+    [
+      'issuance, with a certificate and nothing to deploy',
+      failed(issuedOrder({ mode: 'none' }), 'issuance', failure, 0),
+      ['validation'],
+    ],
+  ])('after %s', (_, order, stages) => {
+    expect(retryableStages(order)).toEqual(stages);
+  });
+
+  it('at validation with everything fresh but its history', () => {
+    const order = retried(inValidation, 'validation', later);
+    expect(order).toMatchObject({
+      ...kept,
+      ...fresh,
+      status: 'pending',
+      epoch: 4,
+      restarts: 0,
+      attempts: { validation: 0, issuance: 0, deployment: 0 },
+      error: null,
+      stageSince: later,
+      acmeOrder: null,
+    });
+    expect(order.identifiers).toMatchObject(statuses('pending', 'pending'));
+  });
+
+  it('at issuance with the same ACME order and a new key', () => {
+    const order = retried(inIssuance, 'issuance', later);
+    expect(order).toMatchObject({ status: 'validated', acmeOrder, signing: null, epoch: 2, stageSince: later });
+    expect(order.identifiers).toMatchObject(statuses('valid', 'valid'));
+  });
+
+  it('at deployment with the same certificate', () => {
+    expect(retried(inDeployment, 'deployment', later)).toMatchObject({
+      status: 'issued',
+      certificate: 'crt_1',
+      epoch: 2,
+    });
+  });
+
+  it('at validation where the stage asked for has nothing to begin with', () => {
+    expect(retried(inValidation, 'deployment', later).status).toBe('pending');
+    expect(retried({ ...inIssuance, acmeOrder: null }, 'issuance', later).status).toBe('pending');
+  });
+});
+
+describe('the record of a failure', () => {
+  it('has the code, the words and the evidence', () => {
+    const evidence = { status: 404 };
+    const error = new CertlineError('http01_wrong_answer', 'status 404', { evidence });
+    expect(orderError(error, 'validation', later)).toEqual({
+      ...{ code: 'http01_wrong_answer', detail: 'status 404', stage: 'validation', at: later, evidence },
+    });
+    expect(orderError(new CertlineError('unexpected', 'oh'), 'issuance', later)).not.toHaveProperty('evidence');
+  });
+});
