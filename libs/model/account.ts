@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { errorCodeSchema } from './order.ts';
 
 /** Names for the directories of well-known CAs. */
 export const knownCas = {
@@ -20,7 +21,7 @@ export const accountSchema = z.object({
   /** Key id of an external account binding; its HMAC key is not kept. */
   eabKid: z.string().nullable(),
   /** Why its orders are held, if they are. */
-  parked: z.object({ code: z.string(), detail: z.string(), at: z.number() }).nullable(),
+  parked: z.object({ code: errorCodeSchema, detail: z.string(), at: z.number() }).nullable(),
   createdAt: z.number(),
 });
 export type Account = z.infer<typeof accountSchema>;

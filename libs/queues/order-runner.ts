@@ -16,6 +16,8 @@ export interface RunnerOptions {
   metrics: Metrics;
   clock: Clock;
   log: Logger;
+  /** Holds all orders of an account, for a reason that only a person can mend. */
+  parkAccount: (account: string, error: CertlineError) => Promise<void>;
   /** In [0, 1): the jitter of delays. */
   random: () => number;
   /** Factor on the delays between attempts. */
@@ -167,6 +169,7 @@ export function createOrderRunner<S extends StageName>(stage: S, options: Runner
         error.message,
       );
       if (kind === 'failed') metrics.orderDuration.observe({ outcome: 'failed' }, (now - saved.createdAt) / 1000);
+      if (kind === 'parked') await options.parkAccount(saved.request.account, error);
       if (kind === 'restart') await producer.enqueue(saved);
       return { kind, order: saved };
     },

@@ -49,9 +49,11 @@ export function createAccountSessions(resources: Resources, box: SecretBox): Acc
     async open(accountId) {
       const account = await store.accounts.get(accountId);
       if (account === null) throw new CertlineError('account_unknown', `there is no account ${accountId}`);
-      if (account.parked)
-        throw new CertlineError('account_unauthorized', account.parked.detail, { plan: { kind: 'park' } });
-      if (account.url === null) throw new CertlineError('account_missing_at_ca', `${accountId} is not registered yet`);
+      if (account.parked) {
+        const { code, detail } = account.parked;
+        throw new CertlineError(code, detail, { plan: { kind: 'park' } });
+      }
+if (account.url === null) throw new CertlineError('account_missing_at_ca', `${accountId} is not registered yet`);
       return of(account);
     },
     close: () => connections.close(),

@@ -13,6 +13,12 @@ export function workerSettings(resources: Resources, config: Config<'pipeline'>)
     metrics,
     clock,
     log,
+    async parkAccount(id, { code, message }) {
+      const account = await store.accounts.get(id);
+      if (account === null || account.parked) return;
+      await store.accounts.put({ ...account, parked: { code, detail: message, at: clock.now() } });
+      log.error({ account: id, code }, `all orders of ${id} are held: ${message}`);
+    },
     random: Math.random,
     retryDelayScale: config.RETRY_DELAY_SCALE,
     lockDuration: config.LOCK_DURATION_MS,

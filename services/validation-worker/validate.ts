@@ -111,7 +111,14 @@ async function prove(
   // A challenge the CA is already looking at must not be sent again.
   const unanswered = open.filter(({ status }) => status === 'pending');
   await eachOf(unanswered, (challenge) => solvers[challenge.type].check(challenge, signal));
-  await eachOf(unanswered, (challenge) => session.answerChallenge(challenge.url, signal));
+  await eachOf(unanswered, async ({ url }) => {
+    try {
+      await session.answerChallenge(url, signal);
+    } catch (error) {
+      // The CA has looked at it meanwhile (another run answered it): the ACME order tells how it went.
+      if (!(error instanceof CertlineError && error.code === 'acme_order_not_ready')) throw error;
+    }
+  });
 }
 
 /** Validation: every name of the order is proved to the CA. */
