@@ -135,6 +135,7 @@ const ended = {
   ...common,
   stage: z.enum(stageNames),
   acmeOrder: acmeOrderSchema.nullable(),
+  signing: signingSchema.nullable(),
   certificate: z.string().nullable(),
 };
 export const failedOrderSchema = z.object({

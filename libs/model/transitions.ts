@@ -96,6 +96,8 @@ export function deployed(order: IssuedOrder, now: number): DeployedOrder {
 function ending(order: Order) {
   return {
     acmeOrder: 'acmeOrder' in order ? order.acmeOrder : null,
+    // A retry of issuance must send the same request: the CA may have taken it.
+    signing: 'signing' in order ? order.signing : null,
     certificate: 'certificate' in order ? order.certificate : null,
   };
 }
@@ -166,7 +168,7 @@ export function retried(order: FailedOrder, from: StageName, now: number): Order
       ...base,
       status: 'validated',
       acmeOrder: order.acmeOrder,
-      signing: null,
+      signing: order.signing,
     };
   }
   const identifiers = order.identifiers.map(({ name }) => ({

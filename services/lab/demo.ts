@@ -79,7 +79,10 @@ async function showSites(host: LabHost, expected: Map<number, string>): Promise<
       const { host: address, port: real } = iis.endpoint(ip, Number(port));
       const seen = await probeThumbprint({ host: address, port: real }, name, 5_000, signal);
       const right = seen.thumbprint === expected.get(site.id);
-      claim(right, `${name}:${port} (here ${address}:${real}) serves ${seen.thumbprint}, until ${seen.notAfter}`);
+      claim(
+        right,
+        `${name}:${port} (here ${address}:${real}) serves ${seen.thumbprint}, until ${new Date(seen.notAfter).toISOString()}`,
+      );
     }
   }
 }
@@ -125,6 +128,8 @@ async function run(lab: Lab): Promise<void> {
     account: account.id,
     challenge: { type: 'http-01' },
   });
+  const { skipped } = bySite.source as { skipped: { host: string; code: string }[] };
+  for (const { host: name, code } of skipped) say(`  left out, since nobody can prove it: ${name} (${code})`);
   claim(
     bySite.status === 'deployed' && bySite.complete === true,
     `the order is ${String(bySite.status)} for ${String(bySite.names)}`,

@@ -36,8 +36,8 @@ export interface Lab {
   readonly apiKey: string;
   /** Settings that every service is started with. */
   readonly env: Readonly<Record<string, string>>;
-  /** Starts a service as a process; it is ready when this resolves. */
-  startService(name: ServiceName, env?: Readonly<Record<string, string>>): Promise<RunningProgram>;
+  /** Starts a service, or all of them in one (`standalone`), as a process; it is ready when this resolves. */
+  startService(name: ServiceName | 'standalone', env?: Readonly<Record<string, string>>): Promise<RunningProgram>;
   /** Starts a simulated IIS host; the same name again takes up what it kept. */
   startHost(name: string): Promise<LabHost>;
   /** Ends everything that was started here. */

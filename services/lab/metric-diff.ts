@@ -16,13 +16,16 @@ async function metricsUrls(lab: Lab): Promise<string[]> {
   return urls;
 }
 
-/** Reads certline's own counters, those of Node and histograms' buckets left out. */
-export async function readMetrics(lab: Lab): Promise<MetricValues> {
+/** Reads certline's own counters: unless told otherwise without those of Node and histograms' buckets. */
+export async function readMetrics(
+  lab: Lab,
+  wanted = /^certline_(?!nodejs_|process_)\w+(?<!_bucket|_sum)$/,
+): Promise<MetricValues> {
   const values: MetricValues = new Map();
   for (const url of await metricsUrls(lab)) {
     for (const line of (await (await fetch(url)).text()).split('\n')) {
       const [, name = '', labels = '', value] = /^(certline_[a-z0-9_]+?)(?:\{(.*)\})? ([-\d.e+]+)$/.exec(line) ?? [];
-      if (value === undefined || /_(bucket|sum)$|^certline_(nodejs|process)_/.test(name)) continue;
+      if (value === undefined || !wanted.test(name)) continue;
       const own = labels.replace(/,?service="[^"]*"/, '').replace(/^,/, '');
       const key = own ? `${name}{${own}}` : name;
       values.set(key, (values.get(key) ?? 0) + Number(value));

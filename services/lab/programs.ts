@@ -14,7 +14,8 @@ const CHALLTESTSRV_IMAGE = 'ghcr.io/letsencrypt/pebble-challtestsrv:latest';
 const LOCK_WAIT_MS = 5 * 60_000;
 const LOCK_POLL_MS = 100;
 
-async function onPath(name: string): Promise<string | undefined> {
+/** Where a program is that the shell would find; undefined when it would find none. */
+export async function onPath(name: string): Promise<string | undefined> {
   for (const folder of (process.env.PATH ?? '').split(delimiter)) {
     if (folder === '') continue;
     const path = join(folder, name);

@@ -50,7 +50,7 @@ function challengeOf(
   now: number,
 ): Challenge & { url: string; status: string } {
   const { type } = order.request.challenge;
-  const name = `${authorization.wildcard ? '*.' : ''}${authorization.identifier.value}`;
+  const { name } = authorization;
   const challenge = authorization.challenges.find((offered) => offered.type === type);
   if (!challenge?.token) {
     const offered = authorization.challenges.map((one) => one.type).join(', ');
@@ -71,7 +71,7 @@ async function throwInvalid(
   context: Context,
 ): Promise<never> {
   const statusOf = new Map(
-    authorizations.map(({ identifier, wildcard, status }) => [`${wildcard ? '*.' : ''}${identifier.value}`, status]),
+    authorizations.map(({ name, status }) => [name, status]),
   );
   const identifiers = order.identifiers.map(({ name }) => {
     const status = statusOf.get(name);
@@ -86,7 +86,7 @@ async function throwInvalid(
   if (invalid) throw authorizationError(invalid);
   const gone = authorizations.find(({ status }) => status !== 'valid' && status !== 'pending');
   if (gone)
-    throw new CertlineError('validation_expired', `the authorization of ${gone.identifier.value} is ${gone.status}`);
+    throw new CertlineError('validation_expired', `the authorization of ${gone.name} is ${gone.status}`);
   throw new CertlineError('acme_order_invalid', 'the CA gave the ACME order up without saying why');
 }
 

@@ -1,0 +1,58 @@
+import { type Measurement, percentile } from './bench-load.ts';
+
+const columns = ['contender', 'orders/min', 'p50 ms', 'p95 ms', 'CPU ms/cert', 'CA requests/cert', 'Redis bytes/order'];
+
+const perMinute = ({ orders, seconds }: Measurement): number => (orders * 60) / seconds;
+
+function rowOf(measurement: Measurement): string[] {
+  const { contender, orders, latencies, cpuSeconds, caRequests, redis } = measurement;
+  return [
+    contender,
+    perMinute(measurement).toFixed(0),
+    percentile(latencies, 0.5).toFixed(0),
+    percentile(latencies, 0.95).toFixed(0),
+    cpuSeconds === null ? 'n/a' : ((cpuSeconds * 1_000) / orders).toFixed(1),
+    caRequests === null ? 'n/a' : (caRequests / orders).toFixed(2),
+    redis ? `${(redis.bytes / orders).toFixed(0)} (${(redis.keys / orders).toFixed(1)} keys)` : '-',
+  ];
+}
+
+/** The table, one line each. */
+export function tableOf(measurements: readonly Measurement[]): string[] {
+  const rows = [columns, ...measurements.map(rowOf)];
+  const widths = columns.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  return rows.map((row) =>
+    row.map((cell, at) => (at === 0 ? cell.padEnd(widths[at] ?? 0) : cell.padStart(widths[at] ?? 0))).join('  '),
+  );
+}
+
+/** What certline is meant to reach, and whether it did; a target whose contender did not run is left out. */
+export function targetsOf(measurements: readonly Measurement[]): string[] {
+  const certline = measurements.find(({ contender }) => contender.startsWith('certline'));
+  if (!certline) return [];
+  const lines: string[] = [];
+  const target = (what: string, value: number, relation: '>=' | '<=', limit: number, digits: number): void => {
+    const reached = relation === '>=' ? value >= limit : value <= limit;
+    lines.push(`${reached ? 'reached' : 'missed '}  ${what} ${value.toFixed(digits)} (target ${relation} ${limit})`);
+  };
+  for (const [name, limit] of [
+    ['ceiling', 0.6],
+    ['lego', 6],
+  ] as const) {
+    const other = measurements.find(({ contender }) => contender === name);
+    if (other) target(`certline/${name}, orders per minute`, perMinute(certline) / perMinute(other), '>=', limit, 2);
+  }
+  const { caRequests, orders, redis } = certline;
+  if (caRequests !== null) target('requests to the CA per certificate', caRequests / orders, '<=', 9, 2);
+  if (redis) target('Redis bytes per finished order', redis.bytes / orders, '<=', 12 * 1_024, 0);
+  return lines;
+}
+
+/** Contenders whose certificates, by the CA's own count, are not one for each order. */
+export function miscounted(measurements: readonly Measurement[]): string[] {
+  return measurements
+    .filter(({ issued, orders, warmUp }) => issued !== orders + warmUp)
+    .map(
+      ({ contender, issued, orders, warmUp }) => `${contender}: ${issued} certificates for ${orders + warmUp} orders`,
+    );
+}

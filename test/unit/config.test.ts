@@ -1,0 +1,145 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { configSections, readConfig, type SectionName, secretVariables } from '#libs/config';
+
+const all = Object.keys(configSections) as SectionName[];
+
+/** The lines of the error about a configuration. */
+function wrong(sections: readonly SectionName[], env: NodeJS.ProcessEnv): string[] {
+  try {
+    readConfig(sections, env);
+    return [];
+  } catch (error) {
+    return error instanceof Error ? error.message.split('\n').map((line) => line.trim()) : [];
+  }
+}
+
+describe('the configuration', () => {
+  let dir: string;
+  const file = (name: string, text: string): string => {
+    writeFileSync(join(dir, name), text);
+    return join(dir, name);
+  };
+  beforeAll(() => {
+    dir = mkdtempSync(join(tmpdir(), 'certline-config-'));
+  });
+  afterAll(() => rmSync(dir, { recursive: true }));
+
+  it('has a default for everything that has one', () => {
+    expect(readConfig(all, {})).toEqual({
+      NAMESPACE: 'certline',
+      LOG_LEVEL: 'info',
+      API_HOST: '127.0.0.1',
+      API_PORT: 8080,
+      CHALLENGE_HOST: '127.0.0.1',
+      CHALLENGE_PORT: 8081,
+      RATE_LIMIT_PER_MINUTE: 3000,
+      HTTP01_PORT: 80,
+      HTTP01_SELF_CHECK: true,
+      DNS_RESOLVERS: [],
+      RETRY_DELAY_SCALE: 1,
+      LOCK_DURATION_MS: 8_000,
+      STALLED_INTERVAL_MS: 2_000,
+      RECONCILE_INTERVAL_MS: 2_000,
+      METRICS_HOST: '127.0.0.1',
+      METRICS_PORT: 9464,
+    });
+  });
+
+  it('listens nowhere but on this machine unless told', () => {
+    const { API_HOST, CHALLENGE_HOST, METRICS_HOST } = readConfig(['api', 'metrics'], {});
+    expect([API_HOST, CHALLENGE_HOST, METRICS_HOST]).toEqual(['127.0.0.1', '127.0.0.1', '127.0.0.1']);
+  });
+
+  it('turns text into numbers, flags and lists', () => {
+    const env = {
+      API_PORT: '0',
+      HTTP01_SELF_CHECK: 'false',
+      DNS_RESOLVERS: ' 1.1.1.1:53, ,[::1]:5353 ',
+      RETRY_DELAY_SCALE: '0.01',
+    };
+    expect(readConfig(['api', 'validation', 'pipeline'], env)).toMatchObject({
+      API_PORT: 0,
+      HTTP01_SELF_CHECK: false,
+      DNS_RESOLVERS: ['1.1.1.1:53', '[::1]:5353'],
+      RETRY_DELAY_SCALE: 0.01,
+    });
+  });
+
+  it('names every wrong variable at once', () => {
+    const env = {
+      API_PORT: '99999',
+      LOG_LEVEL: 'loud',
+      HTTP01_SELF_CHECK: 'yes',
+      NAMESPACE: 'Has Blanks',
+      LOCK_DURATION_MS: '1',
+    };
+    const lines = wrong(all, env);
+    expect(lines[0]).toBe('wrong configuration');
+    expect(lines.slice(1).map((line) => line.split(':')[0])).toEqual([
+      ...['NAMESPACE', 'LOG_LEVEL', 'API_PORT', 'HTTP01_SELF_CHECK', 'LOCK_DURATION_MS'],
+    ]);
+  });
+
+  it.each([
+    ['API_PORT', '8080.5'],
+    ['API_PORT', '-1'],
+    ['API_PORT', 'http'],
+    ['METRICS_PORT', '65536'],
+    ['RATE_LIMIT_PER_MINUTE', '0'],
+    ['RETRY_DELAY_SCALE', '2'],
+    ['RETRY_DELAY_SCALE', '0'],
+    ['STALLED_INTERVAL_MS', '10'],
+    ['RECONCILE_INTERVAL_MS', '1'],
+    ['BOOTSTRAP_API_KEY', 'short'],
+  ])('refuses %s=%s', (name, value) => {
+    expect(wrong(all, { [name]: value }).slice(1)).toEqual([expect.stringMatching(new RegExp(`^${name}: `))]);
+  });
+
+  it('does not repeat a secret that is wrong', () => {
+    expect(wrong(['api'], { BOOTSTRAP_API_KEY: 'hunter2' }).join()).not.toContain('hunter2');
+  });
+
+  it('looks at nothing but the sections that are asked for', () => {
+    const env = { API_PORT: 'bad', MASTER_KEY_FILE: join(dir, 'is-not-there'), REDIS_URL: 'redis://127.0.0.1' };
+    expect(readConfig(['redis'], env)).toEqual({ REDIS_URL: 'redis://127.0.0.1', NAMESPACE: 'certline' });
+  });
+
+  it('takes an empty variable for one that is not set', () => {
+    expect(readConfig(['api', 'secrets'], { API_PORT: '', MASTER_KEY: '', BOOTSTRAP_API_KEY: '' })).toEqual(
+      readConfig(['api', 'secrets'], {}),
+    );
+  });
+
+  it.each(secretVariables)('takes %s from the file that %s_FILE names, without the line end', (name) => {
+    const path = file(name, `${'x'.repeat(40)}\n`);
+    expect(readConfig(all, { [`${name}_FILE`]: path })).toMatchObject({ [name]: 'x'.repeat(40) });
+    expect(readConfig(all, { [`${name}_FILE`]: path, [name]: '' })).toMatchObject({ [name]: 'x'.repeat(40) });
+  });
+
+  it('prefers a secret that is given itself', () => {
+    const env = { MASTER_KEY: 'given', MASTER_KEY_FILE: file('other', 'from the file') };
+    expect(readConfig(['secrets'], env).MASTER_KEY).toBe('given');
+  });
+
+  it('names the variable whose file cannot be read, beside all others that are wrong', () => {
+    const lines = wrong(all, { MASTER_KEY_FILE: join(dir, 'is-not-there'), API_PORT: 'bad' });
+    expect(lines.slice(1)).toEqual([
+      expect.stringMatching(/^MASTER_KEY_FILE: ENOENT/),
+      expect.stringMatching(/^API_PORT: /),
+    ]);
+  });
+
+  it('reads no file for a variable that holds no secret', () => {
+    expect(readConfig(['log'], { LOG_LEVEL_FILE: file('level', 'trace') }).LOG_LEVEL).toBe('info');
+  });
+
+  it('describes every variable', () => {
+    const without = Object.values(configSections)
+      .flatMap((section) => Object.entries(section))
+      .filter(([, schema]) => !schema.description);
+    expect(without.map(([name]) => name)).toEqual([]);
+  });
+});
