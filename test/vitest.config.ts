@@ -5,7 +5,6 @@ export default defineConfig({
   // The top of the repository, so that `#libs/*` of package.json holds.
   root: fileURLToPath(new URL('..', import.meta.url)),
   test: {
-    include: ['test/**/*.test.ts'],
     // Two files at a time: some start a Redis, a CA and all services of their own.
     maxWorkers: 2,
     testTimeout: 30_000,
@@ -15,5 +14,22 @@ export default defineConfig({
     retry: 0,
     allowOnly: false,
     passWithNoTests: false,
+    projects: [
+      {
+        extends: true,
+        // They keep nothing and start nothing, so that one process may run them all: that halves their time.
+        test: { name: 'unit', include: ['test/unit/**/*.test.ts'], isolate: false, sequence: { groupOrder: 0 } },
+      },
+      {
+        extends: true,
+        // Whatever else there is, after the unit tests.
+        test: {
+          name: 'real',
+          include: ['test/**/*.test.ts'],
+          exclude: ['test/unit/**'],
+          sequence: { groupOrder: 1 },
+        },
+      },
+    ],
   },
 });

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { Clock } from '#libs/clock';
 import { type AcmeObserver, type CaConnection, createCaConnection } from './ca-connection.ts';
-import { createAccountSigner } from './jws.ts';
+import { type AccountSigner, createAccountSigner } from './jws.ts';
 import type { AcmeLog, AcmeOperation } from './operations.ts';
 import { type AcmeSession, openSession } from './session.ts';
 
@@ -57,12 +57,20 @@ export function createAcmeConnections(options: AcmeConnectionsOptions): AcmeConn
     connections.set(key, made);
     return made;
   };
+  // Reading a key costs more than signing with it, and a process has few accounts.
+  const signers = new Map<string, AccountSigner>();
+  const signerOf = (accountKeyPem: string): AccountSigner => {
+    const signer = signers.get(accountKeyPem) ?? createAccountSigner(accountKeyPem);
+    signers.set(accountKeyPem, signer);
+    return signer;
+  };
   return {
     ca,
-    session: (account) => openSession(ca(account), createAccountSigner(account.accountKeyPem), account.accountUrl),
+    session: (account) => openSession(ca(account), signerOf(account.accountKeyPem), account.accountUrl),
     async close() {
       for (const connection of connections.values()) connection.close();
       connections.clear();
+      signers.clear();
     },
   };
 }

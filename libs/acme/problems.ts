@@ -97,7 +97,7 @@ const rows: Record<string, (seen: Seen) => Verdict> = {
   badPublicKey: (seen) => (seen.call.operation === 'finalize' ? verdict('csr_rejected') : signature(seen)),
   badRevocationReason: () => verdict('revocation_reason_bad'),
   badSignatureAlgorithm: signature,
-  caa: ({ now }) => verdict('caa_forbids', { kind: 'retryable', notBefore: now + caaPause }),
+  caa: ({ now }) => verdict('caa_forbids', { kind: 'retryable', attempts: 2, notBefore: now + caaPause }),
   // Boulder, on newOrder only about `replaces`
   conflict: ({ call }) => verdict(call.replaces ? 'already_replaced' : 'ca_malformed'),
   // As the answer to a request these four leave the order as it was, and the stage reads it again: no restart by itself.

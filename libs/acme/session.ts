@@ -127,7 +127,7 @@ export function openSession(ca: CaConnection, signer: AccountSigner, knownUrl: s
   function takeOrder(answer: TransportAnswer, call: AcmeCall): AcmeOrder {
     const { error, ...order } = readTimed(orderSchema, answer, call, ca.clock.now());
     const names = order.identifiers.map(({ value }) => value);
-    return { ...order, error: error === null ? null : orderError(names, error) };
+    return { ...order, error: error === null ? null : orderError(names, error, ca.clock.now()) };
   }
 
   async function chainAt(url: string, signal?: AbortSignal) {

@@ -32,6 +32,11 @@ function earliest(plan: Plan): number {
   return plan.notBefore ?? 0;
 }
 
+/** How often a part may be met that asks for the same as the whole does. */
+function attemptsOf(plan: Plan, kind: 'retryable' | 'restart'): number {
+  return (plan.kind === kind ? plan.attempts : undefined) ?? Number.POSITIVE_INFINITY;
+}
+
 /**
  * The verdict on a problem of several parts (RFC 8555 §6.7.1): the worst action wins, for the order is one, and the mildest would walk into the
  * worst again. Of equals the first. What has to be waited for by any part is waited for by the whole: a restart beside a rate limit starts after it.
@@ -43,6 +48,14 @@ export function worstOf(verdicts: readonly Verdict[]): Verdict | null {
   const { plan } = worst;
   const time = Math.max(...verdicts.map((one) => earliest(one.plan)));
   if (plan.kind === 'wait') return { ...worst, plan: { kind: 'wait', until: time } };
-  if (plan.kind === 'permanent' || plan.kind === 'park' || time === 0) return worst;
-  return { ...worst, plan: { kind: plan.kind, notBefore: time } };
+  if (plan.kind === 'permanent' || plan.kind === 'park') return worst;
+  const attempts = Math.min(...verdicts.map((one) => attemptsOf(one.plan, plan.kind)));
+  return {
+    ...worst,
+    plan: {
+      kind: plan.kind,
+      ...(time === 0 ? {} : { notBefore: time }),
+      ...(attempts === Number.POSITIVE_INFINITY ? {} : { attempts }),
+    },
+  };
 }

@@ -15,8 +15,8 @@ export interface Http01Options {
   selfCheck: boolean;
 }
 
-/** Attempts after which a wrong answer fails the order: somebody has to mend the host. */
-const attempts = 5;
+/** Attempts, over about ten minutes, after which a wrong answer fails the order: somebody has to mend the host. */
+const attempts = 8;
 
 /** http-01: answers from the store, served by any API process (RFC 8555 §8.3). */
 export function createHttp01Solver({ answers, read, port, selfCheck }: Http01Options): Solver {

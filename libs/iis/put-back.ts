@@ -23,7 +23,7 @@ export function putBack(before: HostState, after: HostState, changes: readonly B
     const ours =
       is === undefined
         ? change.op === 'remove'
-        : is.thumbprint === change.thumbprint || is.thumbprint === was?.thumbprint;
+        : is.thumbprint === change.thumbprint || is.thumbprint === (was?.thumbprint ?? null);
     if (!ours) return [];
     if (is && was && is.thumbprint === was.thumbprint && is.sslFlags === was.sslFlags && is.store === was.store)
       return [];

@@ -2,7 +2,7 @@ import { z } from 'zod';
 
 /** How a worker reaches an IIS host. `lab` is the simulated host of services/lab. */
 export const transportSchema = z.discriminatedUnion('kind', [
-  z.object({
+  z.strictObject({
     kind: z.literal('lab'),
     url: z.url({ protocol: /^http$/ }).describe('Control address of the simulated host'),
   }),

@@ -144,6 +144,11 @@ export function restarted(order: PendingOrder | ValidatedOrder, now: number): Pe
   };
 }
 
+/** Let go after its account was mended: epoch + 1, so that its job is a new one; the time it was held does not count. */
+export function resumed<T extends Order>(order: T, now: number): T {
+  return { ...order, epoch: order.epoch + 1, updatedAt: now, stageSince: now, nextAttemptAt: null, parkedOn: null };
+}
+
 /** Stages a failed order can be taken up from, the latest one last. */
 export function retryableStages(order: FailedOrder): StageName[] {
   if (order.certificate !== null)

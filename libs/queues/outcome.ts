@@ -19,6 +19,9 @@ export interface OutcomeTime {
   scale: number;
 }
 
+/** How long before the end of a stage an order that waits is looked at for the last time. */
+const lastLookMs = 60_000;
+
 /** What becomes of an order whose stage met `error`: the error's plan, within the stage's budgets. Pure. */
 export function afterFailure(order: Order, stage: StageName, error: CertlineError, time: OutcomeTime): Outcome {
   const { now, random, scale } = time;
@@ -32,8 +35,10 @@ export function afterFailure(order: Order, stage: StageName, error: CertlineErro
   });
 
   if (plan.kind === 'wait') {
-    // Not past the stage's end: the deadline is met by a last look, not by silence.
-    const until = Math.min(plan.until, order.stageSince + deadline);
+    // Not past the stage's end: it is met by a last look, not by silence.
+    const lastLook = order.stageSince + deadline - lastLookMs;
+    if (now >= lastLook) return giveUp();
+    const until = Math.min(plan.until, lastLook);
     return {
       kind: 'wait',
       order: {

@@ -3,9 +3,9 @@ import { createAcmeConnections } from '#libs/acme/connections';
 import type { AcmeSession } from '#libs/acme/session';
 import { CertlineError } from '#libs/errors';
 import { type Account, caLabel } from '#libs/model/account';
+import { createPrivateKeys } from '#libs/store/private-keys';
 import type { SecretBox } from '#libs/store/secret-box';
 import { version } from '#libs/version';
-import { createPrivateKeys } from './private-keys.ts';
 import type { Resources } from './resources.ts';
 
 /** ACME sessions of stored accounts, over connections that all of them share. */
@@ -53,7 +53,7 @@ export function createAccountSessions(resources: Resources, box: SecretBox): Acc
         const { code, detail } = account.parked;
         throw new CertlineError(code, detail, { plan: { kind: 'park' } });
       }
-if (account.url === null) throw new CertlineError('account_missing_at_ca', `${accountId} is not registered yet`);
+      if (account.url === null) throw new CertlineError('account_missing_at_ca', `${accountId} is not registered yet`);
       return of(account);
     },
     close: () => connections.close(),

@@ -1,8 +1,8 @@
 import { CertlineError } from '#libs/errors';
 import type { Certificate } from '#libs/model/certificate';
+import { createPrivateKeys } from '#libs/store/private-keys';
 import type { SecretBox } from '#libs/store/secret-box';
 import type { Store } from '#libs/store/store';
-import { createPrivateKeys } from './private-keys.ts';
 
 export interface OpenedCertificate {
   certificate: Certificate;

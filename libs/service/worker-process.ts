@@ -10,9 +10,10 @@ export async function runWorkerProcess<S extends SectionName>(
   start: (resources: Resources, config: Config<S>) => Service,
 ): Promise<void> {
   await runProcess(async () => {
-    const base = readConfig(['redis', 'log', 'metrics'], process.env);
-    const config = readConfig(sections, process.env);
-    const resources = await openResources(name, 'worker', base);
+    // All sections in one go, so that every wrong variable is told at once.
+    const config = readConfig<S | 'redis' | 'log' | 'metrics'>(['redis', 'log', 'metrics', ...sections], process.env);
+    const base: Config<'redis' | 'log' | 'metrics'> = config;
+    const resources = await openResources(name, 'worker', config);
     const service = start(resources, config);
     const metrics = await startMetricsServer(resources, base.METRICS_HOST, base.METRICS_PORT);
     resources.log.info({ metricsPort: metrics.port }, `${name} started`);

@@ -1,12 +1,11 @@
 import type { Redis } from 'ioredis';
 import type { Keys } from './keys.ts';
 
-/** Answers to http-01 challenges: key authorizations by token, which every API process serves. */
+/** Answers to http-01 challenges: key authorizations by token, which every API process serves. The save of an order that drops one deletes it. */
 export interface ChallengeAnswers {
   /** Makes an answer visible until `expires` (ms since the epoch): the net under a clean-up that never came. */
   put(token: string, keyAuthorization: string, expires: number): Promise<void>;
   get(token: string): Promise<string | null>;
-  remove(tokens: readonly string[]): Promise<void>;
 }
 
 export function createChallengeAnswers(redis: Redis, keys: Keys): ChallengeAnswers {
@@ -15,8 +14,5 @@ export function createChallengeAnswers(redis: Redis, keys: Keys): ChallengeAnswe
       await redis.set(keys.challenge(token), keyAuthorization, 'PXAT', expires);
     },
     get: (token) => redis.get(keys.challenge(token)),
-    async remove(tokens) {
-      if (tokens.length > 0) await redis.del(tokens.map(keys.challenge));
-    },
   };
 }

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import { z } from 'zod';
 import { type Order, orderStatuses, stageNames } from '../model/order.ts';
@@ -42,6 +43,8 @@ export type OrderEventInput = Pick<OrderEvent, 'type' | 'at'> &
 const historyLength = 200;
 /** Events of all orders that are kept for live readers; each order has its own history. */
 const streamLength = 10_000;
+/** How long a live reader rests after it got events, so that under load it reads many at once: nobody sees the difference. */
+const feedRestMs = 20;
 
 /** The commands that record events together with the save of their order. */
 export function orderEventCommands(keys: Keys, order: Order, events: OrderEventInput[]): Command[] {
@@ -101,6 +104,7 @@ export function createEventFeed(redis: Redis, keys: Keys, onError: (error: unkno
             for (const listener of listeners) listener(event);
           }
         }
+        if (reply !== null) await delay(feedRestMs);
       } catch (error) {
         if (open) onError(error);
       }

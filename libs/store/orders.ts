@@ -24,13 +24,21 @@ export interface OrderFilter {
   limit: number;
 }
 
+/** A client's word for one request, which it may send more than once. */
+export interface Idempotency {
+  key: string;
+  body: string;
+}
+
 /** Orders in Redis: the state machine of the pipeline. Every change is a compare-and-set on `version`. */
 export interface OrderStore {
+  /** The order that was placed with an idempotency key, null when none was; throws as `place` does. */
+  placedWith(idempotency: Idempotency): Promise<Order | null>;
   /**
    * Stores a new order with its indexes in one step. With an idempotency key the order that came first under it is answered;
    * throws `idempotency_key_reused` when that one had another body.
    */
-  place(order: Order, idempotency?: { key: string; body: string }): Promise<{ order: Order; created: boolean }>;
+  place(order: Order, idempotency?: Idempotency): Promise<{ order: Order; created: boolean }>;
   get(id: string): Promise<Order | null>;
   /** Replaces `previous` by `next` and answers it with its new version; null when somebody else was faster. */
   save<T extends Order>(previous: Order, next: T, events: OrderEventInput[]): Promise<T | null>;
@@ -50,6 +58,8 @@ export interface OrderStore {
   parked(account: string): Promise<string[]>;
 }
 
+const sha256 = (text: string): string => createHash('sha256').update(text).digest('base64url');
+
 function indexCommands(keys: Keys, order: Order, previous: Order | null): Command[] {
   const { id } = order;
   const created = String(order.createdAt);
@@ -68,10 +78,13 @@ function indexCommands(keys: Keys, order: Order, previous: Order | null): Comman
   else if (previous) commands.push(['ZREM', keys.openOrders, id]);
   if (order.parkedOn !== null) commands.push(['SADD', keys.parkedOrders(order.parkedOn), id]);
   else if (previous?.parkedOn) commands.push(['SREM', keys.parkedOrders(previous.parkedOn), id]);
+  // What an order no longer presents is taken away with the save that says so.
+  const presented = new Set(order.presented.map(({ token }) => token));
+  const dropped = previous?.presented.filter(({ token }) => !presented.has(token)) ?? [];
+  if (dropped.length > 0) commands.push(['DEL', ...dropped.map(({ token }) => keys.challenge(token))]);
   const { deploy } = order.request;
   if (deploy.mode !== 'none') {
-    if (stageOf(order) === 'deployment' && !isFinal(order))
-      commands.push(['ZADD', keys.dueOrders(deploy.target), dueAt, id]);
+    if (stageOf(order) === 'deployment' && !held) commands.push(['ZADD', keys.dueOrders(deploy.target), dueAt, id]);
     else if (previous?.status === 'issued') commands.push(['ZREM', keys.dueOrders(deploy.target), id]);
   }
   return commands;
@@ -94,8 +107,24 @@ export function createOrderStore(redis: Redis, keys: Keys): OrderStore {
     return orders.filter((order) => order !== null);
   }
 
+  /** The order of an idempotency key, by what the key holds. */
+  async function earlier(held: string, body: string): Promise<Order> {
+    const [id = '', itsBody] = held.split(' ');
+    if (itsBody !== sha256(body)) {
+      throw new CertlineError('idempotency_key_reused', `this Idempotency-Key placed ${id} with another body`);
+    }
+    const order = await get(id);
+    if (order === null) throw new CertlineError('not_found', `${id}, placed with this Idempotency-Key, is gone`);
+    return order;
+  }
+
   return {
     get,
+
+    async placedWith({ key, body }) {
+      const held = await redis.get(keys.idempotency(sha256(key)));
+      return held === null ? null : earlier(held, body);
+    },
 
     async place(order, idempotency) {
       const first = { ...order, version: 1 };
@@ -113,18 +142,11 @@ export function createOrderStore(redis: Redis, keys: Keys): OrderStore {
         await redis.commit(keys.order(order.id), '', write, JSON.stringify(commands));
         return { order: first, created: true };
       }
-      const body = createHash('sha256').update(idempotency.body).digest('base64url');
-      const mine = `${order.id} ${body}`;
-      const key = keys.idempotency(createHash('sha256').update(idempotency.key).digest('base64url'));
+      const mine = `${order.id} ${sha256(idempotency.body)}`;
+      const key = keys.idempotency(sha256(idempotency.key));
       const counts = await redis.placeOnce(key, mine, String(idempotencyLife), JSON.stringify(commands));
       if (counts === mine) return { order: first, created: true };
-      const [id = '', otherBody] = counts.split(' ');
-      if (otherBody !== body) {
-        throw new CertlineError('idempotency_key_reused', `this Idempotency-Key placed ${id} with another body`);
-      }
-      const existing = await get(id);
-      if (existing === null) throw new CertlineError('not_found', `${id}, placed with this Idempotency-Key, is gone`);
-      return { order: existing, created: false };
+      return { order: await earlier(counts, idempotency.body), created: false };
     },
 
     async save(previous, next, events) {

@@ -105,7 +105,8 @@ export function createStore(redis: Redis, namespace: string): Store {
     }),
     secrets: {
       async putOnce(name, sealed) {
-        await redis.set(keys.secret(name), sealed, 'NX');
+        // A copy of this command that was sent again after a reconnect is refused too: then what is there tells.
+        if ((await redis.set(keys.secret(name), sealed, 'NX')) !== null) return sealed;
         return (await redis.get(keys.secret(name))) ?? sealed;
       },
       get: (name) => redis.get(keys.secret(name)),

@@ -1,14 +1,15 @@
 import { z } from 'zod';
 import { generateAccountKey } from '#libs/acme/jws';
 import type { Clock } from '#libs/clock';
-import { CertlineError } from '#libs/errors';
+import { CertlineError, type ErrorCode } from '#libs/errors';
 import { type Account, directoryOf, knownCas } from '#libs/model/account';
 import { newId } from '#libs/model/ids';
-import { isFinal, type Order } from '#libs/model/order';
+import { isFinal } from '#libs/model/order';
+import { resumed } from '#libs/model/transitions';
 import type { Producer } from '#libs/queues/producer';
 import { type AccountSessions, accountKeyName } from '#libs/service/account-sessions';
-import type { PrivateKeys } from '#libs/service/private-keys';
 import type { OrderStore } from '#libs/store/orders';
+import type { PrivateKeys } from '#libs/store/private-keys';
 import type { RecordStore } from '#libs/store/records';
 import { type Route, route } from './route.ts';
 import { accountView, pageOf, pageQuery, viewAccount } from './views.ts';
@@ -51,20 +52,28 @@ const accountBody = z.strictObject({
     .describe('For a private CA: do not refuse names that no public CA validates'),
 });
 
+/** Fields that the CA's refusals are about. */
+const refusedFields: Partial<Record<ErrorCode, string>> = {
+  terms_not_agreed: 'termsOfServiceAgreed',
+  eab_required: 'eab',
+  contact_refused: 'email',
+};
+
+/** Throws a refusal of the CA with the field it is about. */
+function refuse(thrown: unknown): never {
+  const path = thrown instanceof CertlineError ? refusedFields[thrown.code] : undefined;
+  if (!(thrown instanceof CertlineError) || path === undefined) throw thrown;
+  const { code, message: detail } = thrown;
+  throw new CertlineError(code, detail, { problems: [{ path, code, detail }], cause: thrown });
+}
+
 export function accountRoutes({ accounts, orders, producer, registrar, clock }: AccountRoutesDeps): Route[] {
   /** Lets the orders go on that waited for the account. */
   async function resume(account: Account): Promise<void> {
     for (const id of await orders.parked(account.id)) {
       const order = await orders.get(id);
       if (order === null || isFinal(order)) continue;
-      const resumed: Order = {
-        ...order,
-        parkedOn: null,
-        nextAttemptAt: null,
-        epoch: order.epoch + 1,
-        updatedAt: clock.now(),
-      };
-      const saved = await orders.save(order, resumed, [{ type: 'order_resumed', at: clock.now() }]);
+      const saved = await orders.save(order, resumed(order, clock.now()), [{ type: 'order_resumed', at: clock.now() }]);
       if (saved) await producer.enqueue(saved);
     }
   }
@@ -118,7 +127,9 @@ export function accountRoutes({ accounts, orders, producer, registrar, clock }: 
         // The key is sealed before the CA hears of it: a registration that was cut off goes on with the same key.
         await registrar.privateKeys.obtain(accountKeyName(wanted), generateAccountKey);
         const session = await registrar.sessions.of({ ...wanted, url: null });
-        const { url } = await session.register({ email, termsOfServiceAgreed, ...(eab ? { eab } : {}) }, signal);
+        const { url } = await session
+          .register({ email, termsOfServiceAgreed, ...(eab ? { eab } : {}) }, signal)
+          .catch(refuse);
         const registered: Account = { ...wanted, url, eabKid: eab?.kid ?? wanted.eabKid };
         const { record, created } = existing
           ? { record: registered, created: false }

@@ -22,8 +22,10 @@ export function challengeApp(answerOf: (token: string) => Promise<string | null>
   app.use((_request, response) => {
     response.status(404).type('text/plain').send('this port answers ACME challenges only\n');
   });
-  app.use(((_error, _request, response, _next) => {
-    response.status(503).type('text/plain').send('the store does not answer\n');
+  app.use(((error, _request, response, _next) => {
+    // A path that does not decode is nobody's token.
+    if (error instanceof URIError) response.status(404).type('text/plain').send('no such challenge\n');
+    else response.status(503).type('text/plain').send('the store does not answer\n');
   }) satisfies express.ErrorRequestHandler);
   return app;
 }

@@ -50,7 +50,6 @@ export function eventRoutes({ findOrder, history, feed }: EventRoutesDeps): Rout
     try {
       await feed.ready();
       const past = await history(order.id);
-      const now = await findOrder(order.id);
       response.writeHead(200, {
         'content-type': 'text/event-stream',
         'cache-control': 'no-store',
@@ -59,7 +58,9 @@ export function eventRoutes({ findOrder, history, feed }: EventRoutesDeps): Rout
       for (const event of past) send(event);
       ready = true;
       for (const event of early) send(event);
-      if (now === null || isFinal(now)) ended.resolve();
+      // Not the order itself: it may have ended since, and then its end is still to come.
+      const newest = past.at(-1);
+      if (newest === undefined || ending.has(newest.type)) ended.resolve();
       await ended.promise;
     } finally {
       clearInterval(heartbeat);
@@ -86,11 +87,11 @@ export function eventRoutes({ findOrder, history, feed }: EventRoutesDeps): Rout
         const order = await findOrder(params.id ?? '');
         if (order === null) throw new CertlineError('not_found', `there is no order ${params.id}`);
         const lastEventId = headers['last-event-id'] ?? '';
-        const past = await history(order.id);
-        const newest = past.at(-1)?.id ?? '';
-        // 204 tells an EventSource that there is nothing to come back for.
-        if (lastEventId !== '' && isFinal(order) && !isAfter(newest, lastEventId))
-          return { status: 204, content: '', type: 'text/plain' };
+        if (lastEventId !== '' && isFinal(order)) {
+          const newest = (await history(order.id)).at(-1)?.id ?? '';
+          // 204 tells an EventSource that there is nothing to come back for.
+          if (!isAfter(newest, lastEventId)) return { status: 204, content: '', type: 'text/plain' };
+        }
         return { stream: (response) => stream(order, lastEventId, signal, response) };
       },
     }),

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { Clock } from '#libs/clock';
-import { CertlineError } from '#libs/errors';
+import { CertlineError, type Problem } from '#libs/errors';
 import { parseBindingInformation } from '#libs/iis/binding-information';
 import type { HostState, IisHost } from '#libs/iis/iis-host';
 import type { Account } from '#libs/model/account';
@@ -72,6 +72,17 @@ export function hostNamesOf(state: HostState, siteId: number): string[] {
   return [...new Set(hosts)].filter((host) => host !== '');
 }
 
+/** The value of a check; a field that is wrong is noted, so that the others are looked at too. */
+async function noting<T>(problems: Problem[], check: () => T | Promise<T>): Promise<T | null> {
+  try {
+    return await check();
+  } catch (error) {
+    if (!(error instanceof CertlineError) || !error.problems) throw error;
+    problems.push(...error.problems);
+    return null;
+  }
+}
+
 /** Checks a request for an order and makes the order of it. Stores nothing and calls no CA; throws with every field that is wrong. */
 export function createIntake({
   findAccount,
@@ -104,12 +115,12 @@ export function createIntake({
         parseNames([host], policyOf(account));
         usable.push(host);
       } catch (error) {
-        if (
-          !(error instanceof CertlineError) ||
-          !['name_not_public', 'name_is_ip_address', 'name_invalid'].includes(error.code)
-        )
-          throw error;
-        skipped.push({ host, code: error.code });
+        if (!(error instanceof CertlineError)) throw error;
+        const { code, message: detail } = error;
+        // A wildcard could be had with another challenge: to leave it out is not for us to decide.
+        if (code === 'wildcard_needs_dns_01')
+          throw new CertlineError(code, detail, { problems: [{ path: 'source', code, detail }] });
+        skipped.push({ host, code });
       }
     }
     if (usable.length === 0) {
@@ -136,26 +147,40 @@ export function createIntake({
     return { mode, target, site: chosen, ...options };
   }
 
-  return async (body, signal) => {
-    const { type } = body.challenge;
+  function challengeOf({ challenge: { type } }: OrderBody): (typeof challengeTypes)[number] {
     const challenge = challengeTypes.find((known) => known === type);
-    if (!challenge)
-      throw invalid(
-        'challenge.type',
-        'challenge_unsupported',
-        `${type} is not offered; use ${challengeTypes.join(' or ')}`,
-      );
-    if (body.names && body.source) throw invalid('source', 'request_invalid', 'give names or a source, not both');
-    const account = await findAccount(body.account);
-    if (account === null) throw invalid('account', 'account_unknown', `there is no account ${body.account}`);
-    if (!body.names && !body.source)
-      throw invalid('names', 'names_missing', 'give names, or a source to read them from');
+    if (challenge) return challenge;
+    const detail = `${type} is not offered; use ${challengeTypes.join(' or ')}`;
+    throw invalid('challenge.type', 'challenge_unsupported', detail);
+  }
 
-    const typed = body.names ? parseNames(body.names, policyOf(account)) : null;
-    const deploy = await deployOf(body);
+  async function accountOf({ account: id }: OrderBody): Promise<Account> {
+    const account = await findAccount(id);
+    if (account === null) throw invalid('account', 'account_unknown', `there is no account ${id}`);
+    return account;
+  }
+
+  function typedNames({ names, source }: OrderBody, account: Account | null): string[] {
+    if (names && source) throw invalid('source', 'request_invalid', 'give names or a source, not both');
+    if (names) return account ? parseNames(names, policyOf(account)) : [];
+    if (!source) throw invalid('names', 'names_missing', 'give names, or a source to read them from');
+    return [];
+  }
+
+  return async (body, signal) => {
+    const problems: Problem[] = [];
+    const challenge = await noting(problems, () => challengeOf(body));
+    const account = await noting(problems, () => accountOf(body));
+    const typed = await noting(problems, () => typedNames(body, account));
+    const deploy = await noting(problems, () => deployOf(body));
+    const [first] = problems;
+    if (first || !challenge || !account || !typed || !deploy)
+      throw new CertlineError(first?.code ?? 'unexpected', first?.detail ?? 'nothing is wrong', { problems });
+
+    // Last: it asks the target's host.
     const read = body.source ? await namesOfSite(body.source, account, signal) : null;
     const request: OrderRequest = {
-      names: typed ?? parseNames(read?.names ?? [], policyOf(account), 'source'),
+      names: read ? parseNames(read.names, policyOf(account), 'source') : typed,
       account: account.id,
       challenge: { type: challenge },
       keyType: body.key.type,

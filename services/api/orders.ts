@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { Clock } from '#libs/clock';
 import { CertlineError } from '#libs/errors';
 import type { Logger } from '#libs/logging';
+import { toAsciiName } from '#libs/model/domain-name';
 import { type Order, orderStatuses, stageNames } from '#libs/model/order';
 import { cancelled, isCancellable, retried, retryableStages } from '#libs/model/transitions';
 import type { Producer } from '#libs/queues/producer';
@@ -86,12 +87,17 @@ export function orderRoutes({ orders, producer, intake, clock, log }: OrderRoute
       async handle({ body, headers, key, signal }) {
         const given = headers['idempotency-key'];
         if (given !== undefined && (given.length === 0 || given.length > 255)) {
-          throw new CertlineError('request_invalid', 'Idempotency-Key must have 1 to 255 characters');
+          const detail = 'Idempotency-Key must have 1 to 255 characters';
+          const problems = [{ path: 'Idempotency-Key', code: 'request_invalid', detail } as const];
+          throw new CertlineError('request_invalid', detail, { problems });
         }
-        const order = await intake(body, signal);
         const idempotency =
           given === undefined ? undefined : { key: `${key?.id} ${given}`, body: JSON.stringify(body) };
-        const { order: placed, created } = await orders.place(order, idempotency);
+        // Before the checks: what was taken once stays taken, whatever became of its account or target.
+        const earlier = idempotency ? await orders.placedWith(idempotency) : null;
+        const { order: placed, created } = earlier
+          ? { order: earlier, created: false }
+          : await orders.place(await intake(body, signal), idempotency);
         if (created) await enqueue(placed);
         return { status: 202, json: viewOrder(placed), headers: { location: `/v1/orders/${placed.id}` } };
       },
@@ -105,7 +111,9 @@ export function orderRoutes({ orders, producer, intake, clock, log }: OrderRoute
       query: listQuery,
       answers: { 200: { description: 'A page of orders', schema: pageOf(orderView) } },
       async handle({ query }) {
-        const { orders: items, cursor } = await orders.list(query);
+        // As it is written in certificates; what has no such form is in none.
+        const name = query.name === undefined ? undefined : (toAsciiName(query.name) ?? query.name);
+        const { orders: items, cursor } = await orders.list({ ...query, name });
         return { status: 200, json: { items: items.map(viewOrder), cursor } };
       },
     }),

@@ -22,12 +22,15 @@ export const problemSchema = z.object({
 
 /** Field problems of a body or query that does not fit its schema. */
 export function problemsOf(error: z.ZodError): Problem[] {
-  return error.issues.map((issue) => {
-    const path = issue.path
-      .map((part, i) => (typeof part === 'number' ? `[${part}]` : `${i ? '.' : ''}${String(part)}`))
-      .join('');
-    const keys = issue.code === 'unrecognized_keys' ? issue.keys.join(', ') : '';
-    return { path: path || keys, code: 'request_invalid', detail: issue.message };
+  return error.issues.flatMap((issue) => {
+    const keys = issue.code === 'unrecognized_keys' ? issue.keys.map((key) => [key]) : [[]];
+    return keys.map((key) => ({
+      path: [...issue.path, ...key]
+        .map((part, i) => (typeof part === 'number' ? `[${part}]` : `${i ? '.' : ''}${String(part)}`))
+        .join(''),
+      code: 'request_invalid',
+      detail: issue.message,
+    }));
   });
 }
 
@@ -35,10 +38,11 @@ export function problemsOf(error: z.ZodError): Problem[] {
 function translate(thrown: unknown): CertlineError {
   if (thrown instanceof CertlineError) return thrown;
   if (isRedisUnavailable(thrown)) return new CertlineError('store_unavailable', 'Redis does not answer');
-  if (thrown instanceof Error && 'type' in thrown) {
-    if (thrown.type === 'entity.parse.failed') return new CertlineError('json_invalid', thrown.message);
-    if (thrown.type === 'entity.too.large') return new CertlineError('body_too_large', thrown.message);
-  }
+  // A path that does not decode leads nowhere.
+  if (thrown instanceof URIError) return new CertlineError('not_found', thrown.message);
+  // Express blames the client with a status: for its body, as nothing else of a request is left to it.
+  if (thrown instanceof Error && 'status' in thrown && Number(thrown.status) < 500)
+    return new CertlineError(thrown.status === 413 ? 'body_too_large' : 'json_invalid', thrown.message);
   return new CertlineError('unexpected', 'an error nobody foresaw; the log has the rest', { cause: thrown });
 }
 
@@ -47,6 +51,8 @@ export function sendProblem(response: Response, error: CertlineError, now: numbe
   const { code, message: detail, problems: errors, plan } = error;
   if (plan.kind === 'wait')
     response.setHeader('retry-after', String(Math.max(1, Math.ceil((plan.until - now) / 1000))));
+  // RFC 9110 §15.5.2
+  if (status === 401) response.setHeader('www-authenticate', 'Bearer realm="certline"');
   const body = {
     type: `urn:certline:error:${code}`,
     title,

@@ -2,14 +2,14 @@ import { pollInPlace } from '#libs/acme/polling';
 import type { AcmeOrder, AcmeSession } from '#libs/acme/session';
 import { generatePrivateKey } from '#libs/crypto/private-key';
 import { createSigningRequest } from '#libs/crypto/signing-request';
-import { checkIssued, describeCertificate, splitChain } from '#libs/crypto/x509';
+import { checkIssued, splitChain } from '#libs/crypto/x509';
 import { CertlineError } from '#libs/errors';
 import { type Certificate, renewalTime } from '#libs/model/certificate';
 import { certificateId } from '#libs/model/ids';
 import type { ValidatedOrder } from '#libs/model/order';
 import { issued } from '#libs/model/transitions';
 import type { StageContext, StageHandler } from '#libs/queues/handler';
-import type { PrivateKeys } from '#libs/service/private-keys';
+import type { PrivateKeys } from '#libs/store/private-keys';
 
 export interface IssueDeps {
   openSession(account: string): Promise<AcmeSession>;
@@ -54,7 +54,10 @@ async function finalize(
     if (!(error instanceof CertlineError)) throw error;
     if (error.code !== 'acme_order_not_ready' && error.code !== 'csr_rejected') throw error;
     const state = await session.order(url, context.signal);
-    if (error.code === 'acme_order_not_ready') return state;
+    if (error.code === 'acme_order_not_ready') {
+      // A replica of the CA that was behind; when it refuses again, an attempt is used.
+      return state.status === 'ready' ? session.finalize(finalizeUrl, csrOf(order), context.signal) : state;
+    }
     // A refused key is replaced once, and only while that cannot cost a second certificate.
     if (state.status !== 'ready' || order.signing?.attempt !== 1) throw error;
     const renewed = await prepareSigning(order, 2, deps, context);
@@ -101,10 +104,11 @@ export function createIssueHandler(deps: IssueDeps): StageHandler<'issuance'> {
       if (!privateKey) throw new CertlineError('unexpected', 'the order has no signing request');
       const now = clock.now();
       const { names, account, keyType } = current.request;
-      checkIssued({ chainPem: pem, names, privateKeyPem: await deps.privateKeys.open(privateKey), now });
+      const privateKeyPem = await deps.privateKeys.open(privateKey);
+      const seen = checkIssued({ chainPem: pem, names, privateKeyPem, now });
 
       const [leaf = '', ...rest] = splitChain(pem);
-      const { serial, thumbprint, issuer, notBefore, notAfter } = describeCertificate(leaf);
+      const { serial, thumbprint, issuer, notBefore, notAfter } = seen;
       // The id follows from the order: a second run writes the same record.
       const id = certificateId(current.id, current.epoch);
       await deps.certificates.create({

@@ -1,7 +1,7 @@
 import type { Config } from '#libs/config';
 import { startStageWorker } from '#libs/queues/stage-worker';
 import { createAccountSessions } from '#libs/service/account-sessions';
-import { createPrivateKeys } from '#libs/service/private-keys';
+import { createPrivateKeys } from '#libs/store/private-keys';
 import { type Resources, requireSecretBox } from '#libs/service/resources';
 import { graceMs, type Service } from '#libs/service/run';
 import { workerSettings } from '#libs/service/worker-settings';

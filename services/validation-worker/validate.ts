@@ -70,9 +70,7 @@ async function throwInvalid(
   order: PendingOrder,
   context: Context,
 ): Promise<never> {
-  const statusOf = new Map(
-    authorizations.map(({ name, status }) => [name, status]),
-  );
+  const statusOf = new Map(authorizations.map(({ name, status }) => [name, status]));
   const identifiers = order.identifiers.map(({ name }) => {
     const status = statusOf.get(name);
     return {
@@ -83,10 +81,9 @@ async function throwInvalid(
   });
   await context.checkpoint({ identifiers });
   const invalid = authorizations.find(({ status }) => status === 'invalid');
-  if (invalid) throw authorizationError(invalid);
+  if (invalid) throw authorizationError(invalid, context.clock.now());
   const gone = authorizations.find(({ status }) => status !== 'valid' && status !== 'pending');
-  if (gone)
-    throw new CertlineError('validation_expired', `the authorization of ${gone.name} is ${gone.status}`);
+  if (gone) throw new CertlineError('validation_expired', `the authorization of ${gone.name} is ${gone.status}`);
   throw new CertlineError('acme_order_invalid', 'the CA gave the ACME order up without saying why');
 }
 

@@ -5,8 +5,11 @@ export type ScriptedOperation =
   | 'directory'
   | 'newNonce'
   | 'newAccount'
+  | 'account'
   | 'newOrder'
   | 'order'
+  | 'authorization'
+  | 'challenge'
   | 'finalize'
   | 'certificate';
 
@@ -18,12 +21,16 @@ export type ScriptedAnswer =
   | 'stall'
   /** Closes the connection without a word. */
   | 'reset'
+  /** Does what it is asked, and then closes the connection without a word. */
+  | 'lost'
   /** Sends a body without end. */
   | 'flood'
   | { status: number; headers?: Record<string, string>; body: string | object };
 
 export interface SeenRequest {
   operation: ScriptedOperation;
+  /** What follows the operation in the path. */
+  id: string;
   method: string;
   headers: IncomingMessage['headers'];
   /** Of the JWS; undefined for requests that are not signed. */
@@ -60,8 +67,20 @@ const readBody = async (request: IncomingMessage) => {
 
 const decode = (part: string): unknown => (part === '' ? '' : JSON.parse(Buffer.from(part, 'base64url').toString()));
 
-/** @param latencyMs what every answer takes longer, as a network would */
-export async function startScriptedCa({ latencyMs = 0 } = {}): Promise<ScriptedCa> {
+export interface UsualAnswer {
+  status: number;
+  headers?: Record<string, string>;
+  body: string | object;
+}
+
+export interface ScriptedCaOptions {
+  /** What every answer takes longer, as a network would. */
+  latencyMs?: number;
+  /** What a request gets for which nothing is scripted; null leaves it to the CA's own idea. `base` is the origin of all URLs. */
+  usual?: (request: SeenRequest, base: string) => UsualAnswer | null;
+}
+
+export async function startScriptedCa({ latencyMs = 0, usual: given }: ScriptedCaOptions = {}): Promise<ScriptedCa> {
   const seen: SeenRequest[] = [];
   const scripts = new Map<string, ScriptedAnswer[]>();
   const nonces = new Set<string>();
@@ -74,7 +93,8 @@ export async function startScriptedCa({ latencyMs = 0 } = {}): Promise<ScriptedC
     return nonce;
   };
 
-  const usual = (operation: ScriptedOperation): { status: number; headers?: Record<string, string>; body: object } => {
+  const usual = (request: SeenRequest): UsualAnswer => given?.(request, base) ?? fixed(request.operation);
+  const fixed = (operation: ScriptedOperation): UsualAnswer => {
     const order = {
       status: operation === 'newOrder' ? 'pending' : 'ready',
       identifiers: [{ type: 'dns', value: 'a.example' }],
@@ -97,17 +117,19 @@ export async function startScriptedCa({ latencyMs = 0 } = {}): Promise<ScriptedC
   };
 
   async function handle(request: IncomingMessage, response: ServerResponse) {
-    const operation = (request.url ?? '').slice(1) as ScriptedOperation;
+    const [operation, id = ''] = (request.url ?? '').slice(1).split('/') as [ScriptedOperation, string?];
     const text = await readBody(request);
     const jws = text === '' ? null : JSON.parse(text);
     const nonce: string | undefined = jws ? (decode(jws.protected) as { nonce: string }).nonce : undefined;
     const payload = jws ? decode(jws.payload) : undefined;
-    seen.push({ operation, method: request.method ?? '', headers: request.headers, nonce, payload });
+    const one: SeenRequest = { operation, id, method: request.method ?? '', headers: request.headers, nonce, payload };
+    seen.push(one);
     const fresh = nonce === undefined || nonces.delete(nonce);
     const badNonce: ScriptedAnswer = { status: 400, body: problem('badNonce', 'nobody knows this nonce') };
-    const scripted = fresh ? (scripts.get(operation)?.shift() ?? usual(operation)) : badNonce;
+    const scripted = fresh ? (scripts.get(operation)?.shift() ?? usual(one)) : badNonce;
     if (scripted === 'hang') return;
-    if (scripted === 'reset') return request.socket.destroy();
+    if (scripted === 'lost') usual(one);
+    if (scripted === 'lost' || scripted === 'reset') return request.socket.destroy();
     if (scripted === 'stall') return response.writeHead(200, { 'content-length': '100' }).write('{"status":');
     if (scripted === 'flood') {
       const more = () => response.write('x'.repeat(65_536)) && setImmediate(more);

@@ -56,7 +56,12 @@ const rows: Row[] = [
   ['finalize', { status: 400, type: 'badPublicKey' }, 'csr_rejected', permanent],
   ['newAccount', { status: 400, type: 'badPublicKey' }, 'ca_signature_algorithm', permanent],
   ['newAccount', { status: 400, type: 'badSignatureAlgorithm' }, 'ca_signature_algorithm', permanent],
-  ['finalize', { status: 403, type: 'caa' }, 'caa_forbids', { kind: 'retryable', notBefore: now + hour / 6 }],
+  [
+    'finalize',
+    { status: 403, type: 'caa' },
+    'caa_forbids',
+    { kind: 'retryable', attempts: 2, notBefore: now + hour / 6 },
+  ],
   ['finalize', { status: 400, type: 'dns' }, 'ca_dns_problem', retryable],
   ['finalize', { status: 400, type: 'connection' }, 'ca_connection_problem', retryable],
   ['finalize', { status: 400, type: 'tls' }, 'ca_tls_problem', retryable],

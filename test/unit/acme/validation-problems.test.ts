@@ -6,6 +6,8 @@ import { orderError } from '#libs/acme/validation-problems';
 import type { ErrorCode } from '#libs/errors';
 
 const urn = 'urn:ietf:params:acme:error:';
+const now = Date.UTC(2026, 0, 1);
+const minute = 60_000;
 
 function authorization(status: string, error?: object, wildcard = false) {
   const challenge = { type: 'http-01', url: 'https://ca.example/c/1', token: 't', status: 'invalid', error };
@@ -19,7 +21,7 @@ function authorization(status: string, error?: object, wildcard = false) {
 }
 
 const failure = (type: string, detail = 'no') =>
-  authorizationError(authorization('invalid', { type: urn + type, detail }));
+  authorizationError(authorization('invalid', { type: urn + type, detail }), now);
 
 describe('authorizationError', () => {
   const rows: [string, ErrorCode, 'restart' | 'permanent'][] = [
@@ -42,6 +44,14 @@ describe('authorizationError', () => {
     expect(failure(type)).toMatchObject({ code, plan: { kind } });
   });
 
+  test.each([
+    ['caa', { attempts: 2, notBefore: now + 10 * minute }],
+    ['unauthorized', { attempts: 3, notBefore: now + 12 * minute }],
+    ['rateLimited', { notBefore: now + 60 * minute }],
+  ])('a challenge that failed by %s is not tried as soon or as often as others', (type, more) => {
+    expect(failure(type).plan).toEqual({ kind: 'restart', ...more });
+  });
+
   test('has the name and the words of the CA', () => {
     const error = failure('dns', 'DNS problem: SERVFAIL looking up A');
     expect(error.message).toContain('www.example.com: DNS problem: SERVFAIL looking up A');
@@ -49,7 +59,7 @@ describe('authorizationError', () => {
   });
 
   test('names a wildcard as it was ordered', () => {
-    const error = authorizationError(authorization('invalid', { type: `${urn}dns`, detail: 'no' }, true));
+    const error = authorizationError(authorization('invalid', { type: `${urn}dns`, detail: 'no' }, true), now);
     expect(error.message).toContain('*.www.example.com');
   });
 
@@ -61,14 +71,17 @@ describe('authorizationError', () => {
 
   test('takes the worst part of a compound problem', () => {
     const subproblems = [{ type: `${urn}dns` }, { type: `${urn}rejectedIdentifier` }];
-    const error = authorizationError(authorization('invalid', { type: `${urn}compound`, detail: 'no', subproblems }));
+    const error = authorizationError(
+      authorization('invalid', { type: `${urn}compound`, detail: 'no', subproblems }),
+      now,
+    );
     expect(error).toMatchObject({ code: 'identifier_rejected', plan: { kind: 'permanent' } });
   });
 
   test.each(['expired', 'deactivated', 'revoked'])(
     'an authorization that is %s asks for a new ACME order',
     (status) => {
-      expect(authorizationError(authorization(status))).toMatchObject({
+      expect(authorizationError(authorization(status), now)).toMatchObject({
         code: 'validation_expired',
         plan: { kind: 'restart' },
       });
@@ -76,7 +89,7 @@ describe('authorizationError', () => {
   );
 
   test('an invalid authorization without an error still asks for a new ACME order', () => {
-    expect(authorizationError(authorization('invalid'))).toMatchObject({
+    expect(authorizationError(authorization('invalid'), now)).toMatchObject({
       code: 'acme_order_invalid',
       plan: { kind: 'restart' },
     });
@@ -85,10 +98,13 @@ describe('authorizationError', () => {
 
 test('an order that became invalid by a CAA record says so', () => {
   const problem = problemSchema.parse({ type: `${urn}caa`, detail: 'CAA record for a.example prevents issuance' });
-  expect(orderError(['a.example'], problem)).toMatchObject({ code: 'caa_forbids', plan: { kind: 'restart' } });
+  expect(orderError(['a.example'], problem, now)).toMatchObject({ code: 'caa_forbids', plan: { kind: 'restart' } });
 });
 
 test('an order that became invalid as unauthorized is no wrong answer of the host', () => {
   const problem = problemSchema.parse({ type: `${urn}unauthorized`, detail: 'no' });
-  expect(orderError(['a.example'], problem)).toMatchObject({ code: 'acme_order_invalid', plan: { kind: 'restart' } });
+  expect(orderError(['a.example'], problem, now)).toMatchObject({
+    code: 'acme_order_invalid',
+    plan: { kind: 'restart' },
+  });
 });

@@ -56,7 +56,7 @@ describe('the http-01 solver', () => {
     await expect(solver(seen).check(challenge, signal)).rejects.toMatchObject({
       code: 'http01_wrong_answer',
       message: `${url} answers with ${words} (192.0.2.1:80)`,
-      plan: { kind: 'retryable', attempts: 5 },
+      plan: { kind: 'retryable', attempts: 8 },
       evidence: { ...seen, url },
     });
   });
@@ -71,7 +71,7 @@ describe('the http-01 solver', () => {
     await expect(check(challenge, signal)).rejects.toMatchObject({
       code: 'http01_unreachable',
       message: `${url}: connect ECONNREFUSED 192.0.2.1:80`,
-      plan: { kind: 'retryable', attempts: 5 },
+      plan: { kind: 'retryable', attempts: 8 },
       evidence: { url, address: '192.0.2.1:80' },
     });
   });

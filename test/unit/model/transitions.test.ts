@@ -10,6 +10,7 @@ import {
   newOrder,
   orderError,
   restarted,
+  resumed,
   retried,
   retryableStages,
   validated,
@@ -167,6 +168,21 @@ describe('an order that starts over by itself', () => {
   it('does so from issuance too, without its signing request', () => {
     const signing = { privateKey: 'k', csr: 'c', attempt: 1 };
     expect(restarted(validatedOrder({ signing }), later)).not.toHaveProperty('signing');
+  });
+});
+
+describe('an order that was held for its account', () => {
+  it('goes on where it was, in the next epoch, with the time of its stage beginning anew', () => {
+    const order = resumed(troubled, later);
+    expect(order).toEqual({
+      ...troubled,
+      epoch: 4,
+      updatedAt: later,
+      stageSince: later,
+      nextAttemptAt: null,
+      parkedOn: null,
+    });
+    expect(resumed(issuedOrder(), later)).toMatchObject({ status: 'issued', certificate: 'crt_1', epoch: 2 });
   });
 });
 

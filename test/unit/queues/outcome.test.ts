@@ -105,11 +105,11 @@ describe('an error whose plan is wait', () => {
     });
   });
 
-  it('does not outlast the deadline of the stage', () => {
+  it('ends with a last look a minute before the deadline of the stage, and then fails', () => {
     const until = now + 365 * 24 * hour;
-    const end = placedAt + stages.validation.deadline;
-    expect(outcome(pendingOrder(), { kind: 'wait', until }).order.nextAttemptAt).toBe(end);
-    expect(outcome(pendingOrder(), { kind: 'wait', until }, { now: end + 5 }).order.nextAttemptAt).toBe(end + 5);
+    const lastLook = placedAt + stages.validation.deadline - 60_000;
+    expect(outcome(pendingOrder(), { kind: 'wait', until }).order.nextAttemptAt).toBe(lastLook);
+    expect(outcome(pendingOrder(), { kind: 'wait', until }, { now: lastLook + 5 }).kind).toBe('failed');
   });
 
   it('is not shortened in a lab, and never ends in the past', () => {

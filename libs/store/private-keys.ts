@@ -1,6 +1,6 @@
-import { CertlineError } from '#libs/errors';
-import type { SecretBox } from '#libs/store/secret-box';
-import type { SecretStore } from '#libs/store/store';
+import { CertlineError } from '../errors.ts';
+import type { SecretBox } from './secret-box.ts';
+import type { SecretStore } from './store.ts';
 
 /** Private keys at rest: sealed under their name, opened only where they are used. */
 export interface PrivateKeys {
@@ -17,7 +17,9 @@ export function createPrivateKeys(secrets: SecretStore, box: SecretBox): Private
       const existing = await secrets.get(name);
       if (existing !== null) return unseal(name, existing);
       const key = await make();
-      return unseal(name, await secrets.putOnce(name, box.seal(name, key)));
+      const sealed = box.seal(name, key);
+      const counts = await secrets.putOnce(name, sealed);
+      return counts === sealed ? key : unseal(name, counts);
     },
     async open(name) {
       const sealed = await secrets.get(name);

@@ -1,0 +1,103 @@
+import { type ScriptedCa, type SeenRequest, startScriptedCa, type UsualAnswer } from './scripted-ca.ts';
+import { createTestRoot } from './test-ca.ts';
+
+type OrderStatus = 'pending' | 'ready' | 'processing' | 'valid' | 'invalid';
+type AuthorizationStatus = 'pending' | 'valid' | 'invalid' | 'deactivated' | 'expired' | 'revoked';
+
+/** An ACME order as the CA has it; a test may change it at any time. */
+export interface CaOrder {
+  id: string;
+  status: OrderStatus;
+  error: object | null;
+  authorizations: { id: string; name: string; status: AuthorizationStatus; error: object | null }[];
+  /** PEM of what was issued. */
+  certificate: string | null;
+}
+
+/** A CA that issues: a scripted one whose usual answers follow RFC 8555, and which believes every challenge at once. */
+export interface IssuingCa extends ScriptedCa {
+  readonly orders: CaOrder[];
+  /** How many requests of an operation came. */
+  count(operation: SeenRequest['operation']): number;
+  /** Called when the CA is told to look at a challenge, instead of believing it. */
+  onChallenge: ((order: CaOrder, authorization: CaOrder['authorizations'][number]) => void) | null;
+  /** What orders are after finalize; the certificate is there with `valid`. */
+  afterFinalize: OrderStatus;
+}
+
+const root = createTestRoot();
+const issuer = root.intermediate('Test Intermediate');
+
+export async function startIssuingCa(): Promise<IssuingCa> {
+  const orders: CaOrder[] = [];
+  const find = (id: string): CaOrder => {
+    const order = orders.find((one) => one.id === id.split('-')[0]);
+    if (!order) throw new Error(`the CA has no order ${id}`);
+    return order;
+  };
+  const authorizationOf = (id: string) => {
+    const order = find(id);
+    const authorization = order.authorizations.find((one) => one.id === id);
+    if (!authorization) throw new Error(`the CA has no authorization ${id}`);
+    return { order, authorization };
+  };
+
+  const orderBody = (order: CaOrder, base: string): object => ({
+    status: order.status,
+    identifiers: order.authorizations.map(({ name }) => ({ type: 'dns', value: name })),
+    authorizations: order.authorizations.map(({ id }) => `${base}/authorization/${id}`),
+    finalize: `${base}/finalize/${order.id}`,
+    ...(order.status === 'valid' ? { certificate: `${base}/certificate/${order.id}` } : {}),
+    ...(order.error === null ? {} : { error: order.error }),
+  });
+  const challengeBody = ({ id, status, error }: CaOrder['authorizations'][number], base: string): object => ({
+    ...{ type: 'http-01', url: `${base}/challenge/${id}`, token: `token-${id}` },
+    status: status === 'valid' || status === 'invalid' ? status : 'pending',
+    ...(error === null ? {} : { error }),
+  });
+
+  const answers: Partial<Record<SeenRequest['operation'], (request: SeenRequest, base: string) => UsualAnswer>> = {
+    newOrder({ payload }, base) {
+      const id = String(orders.length + 1);
+      const names = (payload as { identifiers: { value: string }[] }).identifiers.map(({ value }) => value);
+      const order: CaOrder = {
+        ...{ id, status: 'pending', error: null, certificate: null },
+        authorizations: names.map((name, i) => ({ id: `${id}-${i}`, name, status: 'pending', error: null })),
+      };
+      orders.push(order);
+      return { status: 201, headers: { location: `${base}/order/${id}` }, body: orderBody(order, base) };
+    },
+    order: ({ id }, base) => ({ status: 200, body: orderBody(find(id), base) }),
+    authorization({ id }, base) {
+      const { authorization } = authorizationOf(id);
+      const { name, status } = authorization;
+      const challenges = [challengeBody(authorization, base)];
+      return { status: 200, body: { status, identifier: { type: 'dns', value: name }, challenges } };
+    },
+    challenge({ id }, base) {
+      const { order, authorization } = authorizationOf(id);
+      if (ca.onChallenge) ca.onChallenge(order, authorization);
+      else authorization.status = 'valid';
+      if (order.authorizations.every(({ status }) => status === 'valid')) order.status = 'ready';
+      return { status: 200, body: challengeBody(authorization, base) };
+    },
+    finalize({ id, payload }, base) {
+      const order = find(id);
+      order.status = ca.afterFinalize;
+      order.certificate = issuer.issueFor(Buffer.from((payload as { csr: string }).csr, 'base64url'));
+      return { status: 200, body: orderBody(order, base) };
+    },
+    certificate: ({ id }) => ({ status: 200, body: find(id).certificate ?? '' }),
+  };
+
+  const scripted = await startScriptedCa({
+    usual: (request, base) => answers[request.operation]?.(request, base) ?? null,
+  });
+  const ca: IssuingCa = Object.assign(scripted, {
+    orders,
+    count: (operation: SeenRequest['operation']) => scripted.seen.filter((one) => one.operation === operation).length,
+    onChallenge: null,
+    afterFinalize: 'valid' as const,
+  });
+  return ca;
+}

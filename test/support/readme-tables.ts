@@ -1,0 +1,97 @@
+/** The tables of the README, made from what the code has. Everything comes in as an argument: nothing here reads the code. */
+
+/** The little of a zod schema that a table shows. */
+export interface Described {
+  description?: string | undefined;
+  safeParse(value: undefined): { success: boolean; data?: unknown };
+}
+
+export interface ErrorCodeRow {
+  status: number;
+  plan: string;
+  title: string;
+  advice: string;
+}
+
+export interface MetricRow {
+  name: string;
+  type: string;
+  help: string;
+  labelNames: readonly string[];
+}
+
+const cell = (text: string): string => text.replaceAll('|', '\\|').replaceAll('\n', ' ').trim();
+const code = (text: string): string => `\`${text}\``;
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]): string => `| ${cells.map(cell).join(' | ')} |`;
+  return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
+}
+
+function defaultOf(schema: Described): string {
+  const { success, data } = schema.safeParse(undefined);
+  const text = success && data !== undefined ? String(data) : '';
+  return text === '' ? '–' : code(text);
+}
+
+/** One row for each variable, in the order of the sections. */
+export function configurationTable(
+  sections: Readonly<Record<string, Readonly<Record<string, Described>>>>,
+  secretVariables: readonly string[],
+): string {
+  const rows = Object.values(sections).flatMap((section) =>
+    Object.entries(section).map(([name, schema]) => {
+      const note = secretVariables.includes(name)
+        ? ` Or ${code(`${name}_FILE`)}, the path of a file that holds it.`
+        : '';
+      return [code(name), defaultOf(schema), `${schema.description ?? ''}${note}`];
+    }),
+  );
+  return table(['Variable', 'Default', 'What it is'], rows);
+}
+
+/** One row for each code, in the order of the registry. */
+export function errorCodesTable(codes: Readonly<Record<string, ErrorCodeRow>>): string {
+  const rows = Object.entries(codes).map(([name, { status, plan, title, advice }]) => {
+    return [code(name), String(status), plan, title, advice];
+  });
+  return table(['Code', 'HTTP', 'Plan', 'What it means', 'What to do'], rows);
+}
+
+/** What prom-client measures of Node and the process by itself. */
+const ofNode = /^certline_(nodejs|process)_/;
+
+/** One row for each metric, by name; those of Node are one. */
+export function metricsTable(metrics: readonly MetricRow[]): string {
+  const ours = metrics.filter(({ name }) => !ofNode.test(name)).toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  const rows = ours.map(({ name, type, labelNames, help }) => {
+    return [code(name), type, labelNames.map(code).join(', ') || '–', help];
+  });
+  const node = `${code('certline_process_*')}, ${code('certline_nodejs_*')}`;
+  return table(
+    ['Metric', 'Type', 'Labels', 'What it tells'],
+    [
+      ...rows,
+      [
+        node,
+        'various',
+        'various',
+        'The process and Node: CPU, memory, event loop, garbage collection (prom-client’s own).',
+      ],
+    ],
+  );
+}
+
+function marked(name: string): RegExp {
+  return new RegExp(`(<!-- table: ${name} -->\\n)([\\s\\S]*?)(<!-- end -->)`);
+}
+
+/** The table between the markers of this name; null when they are missing. */
+export function tableIn(markdown: string, name: string): string | null {
+  return marked(name).exec(markdown)?.[2]?.trim() ?? null;
+}
+
+/** The text with the table put between its markers. */
+export function withTable(markdown: string, name: string, rows: string): string {
+  return markdown.replace(marked(name), (_all, start: string, _old, end: string) => `${start}\n${rows}\n\n${end}`);
+}

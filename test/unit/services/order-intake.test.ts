@@ -1,0 +1,251 @@
+import { describe, expect, it } from 'vitest';
+import { CertlineError } from '#libs/errors';
+import type { HostState, IisHost } from '#libs/iis/iis-host';
+import type { Account } from '#libs/model/account';
+import type { Target } from '#libs/model/target';
+import { createIntake, hostNamesOf, orderBody } from '../../../services/api/order-intake.ts';
+import { problemsOf } from '../../../services/api/problem-json.ts';
+import { fakeClock } from '../../support/fake-clock.ts';
+import { hostWith, http, https } from '../iis/plan-cases.ts';
+
+const account: Account = {
+  ...{ id: 'acc_1', ca: 'letsencrypt', directory: 'https://ca.test/directory', email: 'ops@example.com', url: null },
+  ...{ caBundle: null, allowInternalNames: false, eabKid: null, parked: null, createdAt: 0 },
+};
+const target: Target = {
+  ...{ id: 'tgt_1', name: 'web01', kind: 'iis', transport: { kind: 'lab', url: 'http://127.0.0.1:1' }, createdAt: 0 },
+};
+const state = hostWith({
+  1: [http('*:80:shop.example.com'), https('*:443:Shop.Example.com', 1, 'OLD'), http('*:80:www.shop.example.com')],
+  2: [
+    http('*:80:blog.example.org'),
+    http('*:80:SRVDEVAPP01'),
+    http('*:80:10.0.0.1'),
+    http('*:80:a_b.example.org'),
+    http('*:80:co.uk'),
+  ],
+  3: [http('*:80:'), http('*:80:srvdevapp01')],
+  4: [http('*:80:'), { protocol: 'net.tcp', bindingInformation: '808:*', sslFlags: 0, thumbprint: null, store: null }],
+  5: [http('*:80:*.example.com'), http('*:80:a.example.com')],
+});
+const { signal } = new AbortController();
+const clock = fakeClock();
+const never = async (): Promise<never> => {
+  throw new Error('the intake changes nothing');
+};
+
+/** An intake with one account and one target; `reads` counts how often the host was asked. */
+function intakeWith(host: HostState | CertlineError = state, known: Account = account) {
+  const seen = { reads: 0 };
+  const iis: IisHost = {
+    async read() {
+      seen.reads += 1;
+      if (host instanceof CertlineError) throw host;
+      return host;
+    },
+    ...{ importPfx: never, apply: never, endpoint: () => ({ host: '127.0.0.1', port: 1 }) },
+  };
+  const intake = createIntake({
+    findAccount: async (id) => (id === known.id ? known : null),
+    findTarget: async (id) => (id === target.id ? target : null),
+    openHost: () => iis,
+    clock,
+  });
+  return { seen, place: async (body: object) => intake(orderBody.parse({ account: 'acc_1', ...body }), signal) };
+}
+const place = (body: object) => intakeWith().place(body);
+const requestOf = async (body: object) => (await place(body)).request;
+
+/** The wrong fields of an order as `path code`, the first one's code in front. */
+async function wrong(body: object): Promise<string[]> {
+  const { place: placeCounted, seen } = intakeWith();
+  const error: unknown = await placeCounted(body).catch((thrown: unknown) => thrown);
+  if (!(error instanceof CertlineError)) throw error;
+  expect(seen.reads).toBeLessThanOrEqual(1);
+  expect(error.code).toBe(error.problems?.[0]?.code ?? error.code);
+  return (error.problems ?? []).map(({ path, code }) => `${path} ${code}`);
+}
+
+describe('an order by names', () => {
+  it('is a new order with everything that renewal needs', async () => {
+    const order = await place({ names: ['B.Example.com', 'a.example.com'] });
+    expect(order).toMatchObject({ status: 'pending', version: 0, epoch: 1, createdAt: clock.now() });
+    expect(order.id).toMatch(/^ord_[0-9A-Z]{26}$/);
+    expect(order.request).toEqual({
+      names: ['b.example.com', 'a.example.com'],
+      account: 'acc_1',
+      challenge: { type: 'http-01' },
+      keyType: 'rsa-2048',
+      profile: null,
+      preferredChain: null,
+      source: null,
+      deploy: { mode: 'none' },
+    });
+  });
+
+  it('keeps the key type, the profile and the chain that were asked for', async () => {
+    const asked = {
+      names: ['a.example.com'],
+      key: { type: 'ec-p256' },
+      profile: 'shortlived',
+      preferredChain: 'ISRG Root X1',
+    };
+    expect(await requestOf(asked)).toMatchObject({
+      keyType: 'ec-p256',
+      profile: 'shortlived',
+      preferredChain: 'ISRG Root X1',
+    });
+  });
+
+  it('asks no host', async () => {
+    const { place: placeCounted, seen } = intakeWith();
+    await placeCounted({ names: ['a.example.com'], deploy: { mode: 'auto', target: 'tgt_1' } });
+    expect(seen.reads).toBe(0);
+  });
+
+  it('may have internal names when the account allows them', async () => {
+    const { place: placeInternal } = intakeWith(state, { ...account, allowInternalNames: true });
+    expect((await placeInternal({ names: ['SRVDEVAPP01'] })).request.names).toEqual(['srvdevapp01']);
+  });
+});
+
+describe('an order by a site', () => {
+  it('has the host names of its bindings, each once, and is deployed back to it', async () => {
+    expect(await requestOf({ source: { target: 'tgt_1', site: 1 } })).toMatchObject({
+      names: ['shop.example.com', 'www.shop.example.com'],
+      source: { target: 'tgt_1', site: 1, skipped: [] },
+      deploy: { mode: 'site', target: 'tgt_1', site: 1 },
+    });
+  });
+
+  it('leaves out the hosts that no public CA validates, and tells them', async () => {
+    expect(await requestOf({ source: { target: 'tgt_1', site: 2 } })).toMatchObject({
+      names: ['blog.example.org'],
+      source: {
+        skipped: [
+          { host: 'srvdevapp01', code: 'name_not_public' },
+          { host: '10.0.0.1', code: 'name_is_ip_address' },
+          { host: 'a_b.example.org', code: 'name_invalid' },
+          { host: 'co.uk', code: 'name_is_public_suffix' },
+        ],
+      },
+    });
+  });
+
+  it.each([
+    [3, 'site 3 has no host name a public CA validates: srvdevapp01 (name_not_public)'],
+    [4, 'site 4 has no host name a public CA validates'],
+  ])('without a usable host name is refused: site %i', async (site, message) => {
+    await expect(place({ source: { target: 'tgt_1', site } })).rejects.toMatchObject({
+      code: 'site_has_no_names',
+      message,
+    });
+  });
+
+  it('with a wildcard binding is refused: another challenge could prove it', async () => {
+    expect(await wrong({ source: { target: 'tgt_1', site: 5 } })).toEqual(['source wildcard_needs_dns_01']);
+  });
+
+  it('that the target does not have is refused', async () => {
+    await expect(place({ source: { target: 'tgt_1', site: 9 } })).rejects.toMatchObject({ code: 'site_not_found' });
+  });
+
+  it('is refused with the error of the host when that does not answer', async () => {
+    const away = new CertlineError('target_unreachable', 'no answer');
+    await expect(intakeWith(away).place({ source: { target: 'tgt_1', site: 1 } })).rejects.toBe(away);
+  });
+
+  it('reads host names, not addresses or other protocols', () => {
+    expect(hostNamesOf(state, 4)).toEqual([]);
+  });
+});
+
+describe('the deployment of an order', () => {
+  const names = ['a.example.com'];
+  const source = { target: 'tgt_1', site: 1 };
+
+  it.each([
+    [
+      'the site that is named',
+      { names, deploy: { target: 'tgt_1', site: 2 } },
+      { mode: 'site', target: 'tgt_1', site: 2 },
+    ],
+    [
+      'the source’s site by default',
+      { source, deploy: { addMissing: true } },
+      { mode: 'site', target: 'tgt_1', site: 1, addMissing: true },
+    ],
+    ['another site of the source', { source, deploy: { site: 2 } }, { mode: 'site', target: 'tgt_1', site: 2 }],
+    [
+      'every site that fits, on the source’s target',
+      { source, deploy: { mode: 'auto' } },
+      { mode: 'auto', target: 'tgt_1' },
+    ],
+    [
+      'the store alone',
+      { names, deploy: { mode: 'store', target: 'tgt_1', store: 'WebHosting' } },
+      { mode: 'store', target: 'tgt_1', store: 'WebHosting' },
+    ],
+    ['nowhere when told so', { source, deploy: { mode: 'none' } }, { mode: 'none' }],
+    ['nowhere without a word about it', { names }, { mode: 'none' }],
+    [
+      'with every option',
+      { names, deploy: { mode: 'all', target: 'tgt_1', updateOnly: true, blankHost: true, port: 8443, ip: '*' } },
+      { mode: 'all', target: 'tgt_1', updateOnly: true, blankHost: true, port: 8443, ip: '*' },
+    ],
+  ])('goes to %s', async (_, body, deploy) => {
+    expect((await requestOf(body)).deploy).toEqual(deploy);
+  });
+});
+
+describe('an order is refused with the field that is wrong:', () => {
+  const names = ['a.example.com'];
+  it.each<[string, object]>([
+    ['names[0] name_not_public', { names: ['SRVDEVAPP01'] }],
+    ['names[1] name_is_ip_address', { names: ['a.example.com', '10.0.0.1'] }],
+    ['names[0] wildcard_needs_dns_01', { names: ['*.example.com'] }],
+    ['names too_many_names', { names: Array.from({ length: 101 }, (_, i) => `n${i}.example.com`) }],
+    ['names names_missing', {}],
+    ['source request_invalid', { names, source: { target: 'tgt_1', site: 1 } }],
+    ['source.target target_unknown', { source: { target: 'tgt_9', site: 1 } }],
+    ['account account_unknown', { names, account: 'acc_9' }],
+    ['challenge.type challenge_unsupported', { names, challenge: { type: 'dns-01' } }],
+    ['deploy.target request_invalid', { names, deploy: { mode: 'auto' } }],
+    ['deploy.target target_unknown', { names, deploy: { mode: 'auto', target: 'tgt_9' } }],
+    ['deploy.site request_invalid', { names, deploy: { target: 'tgt_1' } }],
+  ])('%s', async (expected, body) => {
+    expect(await wrong(body)).toEqual([expected]);
+  });
+
+  it('all of them at once', async () => {
+    const body = {
+      names: ['co.uk', 'ok.example.com', 'x.local'],
+      challenge: { type: 'tls-alpn-01' },
+      deploy: { target: 'tgt_9', site: 1 },
+    };
+    expect(await wrong(body)).toEqual([
+      'challenge.type challenge_unsupported',
+      'names[0] name_is_public_suffix',
+      'names[2] name_not_public',
+      'deploy.target target_unknown',
+    ]);
+  });
+});
+
+describe('the body of an order', () => {
+  const good = { account: 'acc_1', names: ['a.example.com'] };
+  it.each<[string, object]>([
+    ['account', { names: ['a.example.com'] }],
+    ['names', { ...good, names: [] }],
+    ['names[1]', { ...good, names: ['a.example.com', 5] }],
+    ['key.type', { ...good, key: { type: 'rsa-1024' } }],
+    ['deploy.mode', { ...good, deploy: { mode: 'everywhere' } }],
+    ['deploy.port', { ...good, deploy: { mode: 'none', port: 70_000 } }],
+    ['deploy.ip', { ...good, deploy: { mode: 'none', ip: 'localhost' } }],
+    ['source.site', { account: 'acc_1', source: { target: 'tgt_1', site: 0 } }],
+    ['nmaes', { ...good, nmaes: [] }],
+  ])('is refused at %s', (path, body) => {
+    const { error } = orderBody.safeParse(body);
+    expect(error && problemsOf(error)).toMatchObject([{ path, code: 'request_invalid' }]);
+  });
+});
