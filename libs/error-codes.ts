@@ -50,7 +50,7 @@ export const errorCodes = {
     'Read the order again; `detail` says which states allow it.',
   ),
   name_taken: entry(409, 'permanent', 'The name is taken', 'Use another name.'),
-  export_unavailable: entry(
+  master_key_missing: entry(
     503,
     'permanent',
     'This API process holds no master key',
@@ -171,6 +171,12 @@ export const errorCodes = {
     'park',
     'The CA wants an external account binding',
     'Give `eab` with the values from the CA.',
+  ),
+  eab_refused: entry(
+    422,
+    'park',
+    'The CA refuses the external account binding',
+    'Check the key id and the HMAC key; most CAs let them be used once.',
   ),
   contact_refused: entry(422, 'park', 'The CA refuses the contact address', 'Give a real e-mail address.'),
   already_revoked: entry(409, 'permanent', 'The certificate is already revoked', 'Nothing.'),

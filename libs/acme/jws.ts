@@ -65,7 +65,7 @@ export interface AccountSigner {
   signRequest(request: { url: string; nonce: string; kid: string | null; payload: unknown }): string;
   /**
    * The value of `externalAccountBinding` for a newAccount (RFC 8555 §7.3.4).
-   * @throws CertlineError `eab_required` when the MAC key cannot be read
+   * @throws CertlineError `eab_refused` when the MAC key cannot be read
    */
   bindExternalAccount(newAccountUrl: string, eab: ExternalAccountBinding): object;
   /** The token and the key's thumbprint, as every challenge is answered (RFC 8555 §8.1). */
@@ -100,7 +100,7 @@ export function createAccountSigner(accountKeyPem: string): AccountSigner {
       const trimmed = hmacKey.trim();
       // node skips what it cannot decode, and a wrong MAC is a riddle to whoever pasted the key
       if (!/^[\w+/-]+=*$/.test(trimmed)) {
-        throw new CertlineError('eab_required', 'The HMAC key of the external account binding is not base64url.');
+        throw new CertlineError('eab_refused', 'The HMAC key of the external account binding is not base64url.');
       }
       const header = { alg: 'HS256', kid, url: newAccountUrl };
       const mac = hs256(Buffer.from(trimmed, 'base64url'));

@@ -58,7 +58,7 @@ function unauthorized(seen: Seen): Verdict {
   if (call.replaces) return verdict('already_replaced');
   // Let's Encrypt refuses profiles that an account may not use in this way (nginx-acme #71)
   if (call.profile && /profile/i.test(problem.detail)) return verdict('profile_invalid');
-  if (call.eab) return verdict('eab_required');
+  if (call.eab) return verdict('eab_refused');
   // the order is another account's: ours was registered anew under it
   if (isOneOf(call, 'order', 'authorization', 'challenge', 'certificate')) return verdict('acme_order_gone');
   // the names of the request are not those of the order, say Boulder and Pebble

@@ -46,7 +46,7 @@ export const stages: Record<StageName, Stage> = {
 };
 
 /**
- * New ACME orders after failed validations: 1 min, 10 min, 100 min, then daily, as Let's Encrypt's integration guide advises,
+ * New ACME orders after failed validations: 1 min, 10 min, 100 min, 1000 min, then daily, as Let's Encrypt's integration guide advises,
  * which also keeps inside its limit of five failed validations per name and hour.
  */
 export const restartPolicy: RetryPolicy = {

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Redis } from 'ioredis';
 import type { z } from 'zod';
+import { CertlineError } from '../errors.ts';
 import { pageOf } from './paging.ts';
 import type { Command } from './redis.ts';
 
@@ -71,18 +72,18 @@ export function createRecordStore<T extends { id: string; createdAt: number }>(
     },
 
     async create(record) {
-      if (keys.byName) {
-        const name = keys.byName.name(record);
-        // The name is taken first, so that of two that race one wins; an id without a record is a claim its maker died on.
-        await redis.hsetnx(keys.byName.key, name, record.id);
-        const owner = await redis.hget(keys.byName.key, name);
-        const existing = owner === null || owner === record.id ? null : await get(owner);
-        if (existing) return { record: existing, created: false };
-        await redis.hset(keys.byName.key, name, record.id);
-      }
       const write = randomUUID();
-      await redis.commit(keys.record(record.id), '', write, JSON.stringify(commands(record, write)));
-      return { record, created: true };
+      const all = JSON.stringify(commands(record, write));
+      if (!keys.byName) {
+        await redis.commit(keys.record(record.id), '', write, all);
+        return { record, created: true };
+      }
+      const { key, name } = keys.byName;
+      const owner = await redis.createNamed(key, name(record), record.id, keys.record(''), all);
+      if (owner === record.id) return { record, created: true };
+      const existing = await get(owner);
+      if (existing === null) throw new CertlineError('not_found', `${owner}, which has the name, is gone`);
+      return { record: existing, created: false };
     },
 
     async put(record) {

@@ -8,6 +8,7 @@ export type Command = [name: string, ...args: string[]];
 declare module 'ioredis' {
   interface RedisCommander<Context> {
     commit(record: string, version: string, write: string, commands: string): Result<number, Context>;
+    createNamed(names: string, name: string, id: string, prefix: string, commands: string): Result<string, Context>;
     placeOnce(key: string, value: string, lifeMs: string, commands: string): Result<string, Context>;
   }
 }
@@ -37,6 +38,7 @@ export function connectRedis(url: string, role: RedisRole, onError: (error: Erro
     connectTimeout: 10_000,
   });
   redis.defineCommand('commit', { numberOfKeys: 1, lua: lua('commit') });
+  redis.defineCommand('createNamed', { numberOfKeys: 1, lua: lua('create-named') });
   redis.defineCommand('placeOnce', { numberOfKeys: 1, lua: lua('place-once') });
   redis.on('error', onError);
   return redis;

@@ -48,7 +48,7 @@ const accountBody = z.strictObject({
     .describe('PEM certificates to trust the CA’s own TLS by, besides the usual ones'),
   allowInternalNames: z
     .boolean()
-    .default(false)
+    .optional()
     .describe('For a private CA: do not refuse names that no public CA validates'),
 });
 
@@ -56,6 +56,7 @@ const accountBody = z.strictObject({
 const refusedFields: Partial<Record<ErrorCode, string>> = {
   terms_not_agreed: 'termsOfServiceAgreed',
   eab_required: 'eab',
+  eab_refused: 'eab',
   contact_refused: 'email',
 };
 
@@ -96,10 +97,11 @@ export function accountRoutes({ accounts, orders, producer, registrar, clock }: 
         'request_invalid',
         'terms_not_agreed',
         'eab_required',
+        'eab_refused',
         'contact_refused',
         'ca_unreachable',
         'ca_untrusted',
-        'export_unavailable',
+        'master_key_missing',
       ],
       async handle({ body, signal }) {
         const { ca, email, eab, termsOfServiceAgreed, allowInternalNames, caBundle } = body;
@@ -110,7 +112,7 @@ export function accountRoutes({ accounts, orders, producer, registrar, clock }: 
           });
         }
         if (!registrar)
-          throw new CertlineError('export_unavailable', 'without a master key no account key can be sealed');
+          throw new CertlineError('master_key_missing', 'without a master key no account key can be sealed');
         const directory = directoryOf(ca);
         const existing = await accounts.findByName(`${directory} ${email.toLowerCase()}`);
         const wanted: Account = {
@@ -119,7 +121,7 @@ export function accountRoutes({ accounts, orders, producer, registrar, clock }: 
             ca,
             directory,
             email,
-            allowInternalNames,
+            allowInternalNames: allowInternalNames ?? existing?.allowInternalNames ?? false,
             caBundle: caBundle ?? existing?.caBundle ?? null,
             parked: null,
           },

@@ -2,6 +2,7 @@ import express, { type Express, type RequestHandler, type Response } from 'expre
 import { rateLimit } from 'express-rate-limit';
 import { challengePath } from '#libs/challenges/http-01';
 import { CertlineError } from '#libs/errors';
+import type { ApiKey } from '#libs/model/api-key';
 import type { Resources } from '#libs/service/resources';
 import { authenticate } from './authenticate.ts';
 import { challengeHandler } from './challenges.ts';
@@ -29,11 +30,18 @@ async function send(response: Response, answer: RouteAnswer): Promise<void> {
   else response.type(answer.type).send(answer.content);
 }
 
-function mount(route: Route, { store }: Resources): RequestHandler {
-  return async (request, response) => {
+/** Who asks, before anything is done for it: a body is read for keys with the scope only. */
+function admit(route: Route, { store }: Resources): RequestHandler {
+  return async (request, response, next) => {
     response.locals.route = route.path;
-    const key =
-      route.scope === null ? null : await authenticate(store.apiKeys, request.headers.authorization, route.scope);
+    const { authorization } = request.headers;
+    response.locals.key = route.scope === null ? null : await authenticate(store.apiKeys, authorization, route.scope);
+    next();
+  };
+}
+
+function mount(route: Route): RequestHandler {
+  return async (request, response) => {
     const gone = new AbortController();
     response.on('close', () => gone.abort(new Error('the client has gone')));
     const headers = Object.fromEntries(
@@ -44,7 +52,7 @@ function mount(route: Route, { store }: Resources): RequestHandler {
       query: checked(route.query, request.query) as never,
       body: checked(route.body, request.body) as never,
       headers,
-      key,
+      key: response.locals.key as ApiKey | null,
       signal: gone.signal,
     });
     await send(response, answer);
@@ -115,7 +123,7 @@ export function createApp(
   );
   const parse = express.json({ limit: maxBody, strict: false, type: () => true });
   for (const route of routes) {
-    app[route.method](route.path, ...(route.body ? [parse] : []), mount(route, resources));
+    app[route.method](route.path, admit(route, resources), ...(route.body ? [parse] : []), mount(route));
   }
   app.use((request) => {
     throw new CertlineError('not_found', `there is no ${request.method} ${request.path}`);

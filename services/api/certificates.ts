@@ -75,10 +75,10 @@ export function certificateRoutes({ certificates, readChain, openCertificate }: 
       description: 'PKCS#12. The password is in the body, since URLs end up in logs.',
       body: pfxBody,
       answers: { 200: { description: 'PKCS#12', type: 'application/x-pkcs12' } },
-      errors: ['not_found', 'export_unavailable', 'secret_unreadable'],
+      errors: ['not_found', 'master_key_missing', 'secret_unreadable'],
       async handle({ params, body }) {
         if (!openCertificate)
-          throw new CertlineError('export_unavailable', 'without a master key no private key can be opened');
+          throw new CertlineError('master_key_missing', 'without a master key no private key can be opened');
         const { certificate, privateKeyPem, chainPem } = await openCertificate(params.id ?? '');
         const { password, form, friendlyName = certificate.names[0] ?? certificate.id } = body;
         const content = await createPfx({ privateKeyPem, chainPem, password, friendlyName, form });

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { errorCodes } from '#libs/error-codes';
+import { type ErrorCode, errorCodes } from '#libs/error-codes';
 import { problemSchema } from './problem-json.ts';
 import type { Route } from './route.ts';
 
@@ -39,13 +39,17 @@ function parametersOf({ path, query, headers }: Route): Json[] {
   return [...inPath, ...inQuery, ...inHeader];
 }
 
+/** What every route may answer, and every route with a body. */
+const everywhere: ErrorCode[] = ['unauthenticated', 'scope_missing', 'too_many_requests', 'store_unavailable'];
+const ofBodies: ErrorCode[] = ['json_invalid', 'body_too_large', 'request_invalid'];
+
 function operationOf(route: Route): Json {
   const answers = Object.entries(route.answers).map(([status, { description, schema, type = 'application/json' }]) => {
     const content = { [type]: { schema: schema ? schemaOf(schema, 'output') : { type: 'string', format: 'binary' } } };
     return [status, { description, content }];
   });
   const byStatus = Map.groupBy(
-    ['unauthenticated', 'scope_missing', ...(route.errors ?? [])] as const,
+    [...everywhere, ...(route.body ? ofBodies : []), ...(route.errors ?? [])],
     (code) => errorCodes[code].status,
   );
   const problems = [...byStatus].map(([status, codes]) => [

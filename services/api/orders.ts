@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { Clock } from '#libs/clock';
-import { CertlineError } from '#libs/errors';
+import { CertlineError, type ErrorCode } from '#libs/errors';
 import type { Logger } from '#libs/logging';
 import { toAsciiName } from '#libs/model/domain-name';
 import { type Order, orderStatuses, stageNames } from '#libs/model/order';
@@ -26,6 +26,24 @@ const listQuery = pageQuery.extend({
   status: z.enum(orderStatuses).optional(),
   name: z.string().optional().describe('Orders for this name'),
 });
+const nameErrors: ErrorCode[] = [
+  'names_missing',
+  'name_invalid',
+  'name_is_ip_address',
+  'name_not_public',
+  'name_is_public_suffix',
+  'wildcard_needs_dns_01',
+  'wildcard_covers_name',
+  'too_many_names',
+];
+const intakeErrors: ErrorCode[] = [
+  'account_unknown',
+  'target_unknown',
+  'target_unreachable',
+  'challenge_unsupported',
+  'site_not_found',
+  'site_has_no_names',
+];
 const retryBody = z
   .strictObject({
     from: z.enum(stageNames).optional().describe('The stage to take it up from; the latest possible by default'),
@@ -76,14 +94,7 @@ export function orderRoutes({ orders, producer, intake, clock, log }: OrderRoute
       headers: { 'Idempotency-Key': 'The same key with the same body answers the same order for 7 days' },
       body: orderBody,
       answers: { 202: { description: 'The order, with its URL in `Location`', schema: orderView } },
-      errors: [
-        'request_invalid',
-        'account_unknown',
-        'target_unknown',
-        'challenge_unsupported',
-        'name_not_public',
-        'idempotency_key_reused',
-      ],
+      errors: [...nameErrors, ...intakeErrors, 'idempotency_key_reused'],
       async handle({ body, headers, key, signal }) {
         const given = headers['idempotency-key'];
         if (given !== undefined && (given.length === 0 || given.length > 255)) {

@@ -149,7 +149,10 @@ export function viewEvent(event: OrderEvent): z.input<typeof eventView> {
 export const pageOf = <T extends z.ZodType>(item: T) =>
   z.object({ items: z.array(item), cursor: z.string().nullable().describe('Give it as `cursor` for the next page') });
 
-export const pageQuery = z.object({
-  cursor: z.string().optional(),
+export const pageQuery = z.strictObject({
+  cursor: z
+    .string()
+    .regex(/^\d+\../, 'give the `cursor` of the page before')
+    .optional(),
   limit: z.coerce.number().int().min(1).max(200).default(50),
 });

@@ -200,7 +200,7 @@ test('a wrong answer at the challenge URL is told with the name and the words of
     () => session.order(url),
     ({ status }) => status === 'invalid',
   );
-  const error = authorizationError(await session.authorization(order.authorizations[0] ?? ''));
+  const error = authorizationError(await session.authorization(order.authorizations[0] ?? ''), Date.now());
   expect(error).toMatchObject({ code: 'ca_wrong_answer', plan: { kind: 'restart' } });
   expect(error.message).toContain(name);
   expect((await session.order(url)).error).toMatchObject({ plan: { kind: 'restart' } });
@@ -267,7 +267,7 @@ test('a CA that wants external accounts takes the binding, and says so without o
     await expect(bound.register(registration)).rejects.toMatchObject({ code: 'eab_required', plan: { kind: 'park' } });
     const eab = { kid: strict.eab?.keyId ?? '', hmacKey: strict.eab?.hmacKey ?? '' };
     const wrong = { ...eab, hmacKey: Buffer.from('another key of the same kind').toString('base64url') };
-    await expect(bound.register({ ...registration, eab: wrong })).rejects.toMatchObject({ code: 'eab_required' });
+    await expect(bound.register({ ...registration, eab: wrong })).rejects.toMatchObject({ code: 'eab_refused' });
     expect(await bound.register({ ...registration, eab })).toMatchObject({ status: 'valid' });
   } finally {
     await strict.close();

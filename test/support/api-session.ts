@@ -98,6 +98,12 @@ const readers: Record<string, (key: string) => [string, ...string[]]> = {
   stream: (key) => ['XRANGE', key, '-', '+'],
 };
 
+/** Groups of `size` in alphabetical order. */
+function sorted(items: string[], size: number): string[] {
+  const groups = Array.from({ length: items.length / size }, (_, i) => items.slice(size * i, size * (i + 1)));
+  return groups.sort(([a = ''], [b = '']) => (a < b ? -1 : 1)).flat();
+}
+
 /** All that Redis holds: key to content. */
 export async function dumpRedis(redis: Redis): Promise<Map<string, string>> {
   const dump = new Map<string, string>();
@@ -107,8 +113,9 @@ export async function dumpRedis(redis: Redis): Promise<Map<string, string>> {
     if (!command) throw new Error(`${key} is a ${type}: say how it is read`);
     const [name, ...args] = command(key);
     const content = await redis.call(name, ...args);
-    // A set has no order of its own.
-    dump.set(key, JSON.stringify(type === 'set' ? (content as string[]).sort() : content));
+    // Sets and hashes have no order of their own.
+    const unordered = type === 'set' || type === 'hash';
+    dump.set(key, JSON.stringify(unordered ? sorted(content as string[], type === 'hash' ? 2 : 1) : content));
   }
   return dump;
 }
@@ -118,5 +125,5 @@ export function fieldsOf({ body }: ApiAnswer<Json>): string[] {
   return ((body.errors ?? []) as { path: string; code: string }[]).map(({ path, code }) => `${path} ${code}`);
 }
 
-/** Stands for any text, number or time in a comparison. */
+/** A time as the API writes it. */
 export const anyTime = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;

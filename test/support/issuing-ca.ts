@@ -4,12 +4,21 @@ import { createTestRoot } from './test-ca.ts';
 type OrderStatus = 'pending' | 'ready' | 'processing' | 'valid' | 'invalid';
 type AuthorizationStatus = 'pending' | 'valid' | 'invalid' | 'deactivated' | 'expired' | 'revoked';
 
+interface CaAuthorization {
+  id: string;
+  name: string;
+  status: AuthorizationStatus;
+  error: object | null;
+  /** Whether the CA was told to look. */
+  told: boolean;
+}
+
 /** An ACME order as the CA has it; a test may change it at any time. */
 export interface CaOrder {
   id: string;
   status: OrderStatus;
   error: object | null;
-  authorizations: { id: string; name: string; status: AuthorizationStatus; error: object | null }[];
+  authorizations: CaAuthorization[];
   /** PEM of what was issued. */
   certificate: string | null;
 }
@@ -20,7 +29,7 @@ export interface IssuingCa extends ScriptedCa {
   /** How many requests of an operation came. */
   count(operation: SeenRequest['operation']): number;
   /** Called when the CA is told to look at a challenge, instead of believing it. */
-  onChallenge: ((order: CaOrder, authorization: CaOrder['authorizations'][number]) => void) | null;
+  onChallenge: ((order: CaOrder, authorization: CaAuthorization) => void) | null;
   /** What orders are after finalize; the certificate is there with `valid`. */
   afterFinalize: OrderStatus;
 }
@@ -50,9 +59,9 @@ export async function startIssuingCa(): Promise<IssuingCa> {
     ...(order.status === 'valid' ? { certificate: `${base}/certificate/${order.id}` } : {}),
     ...(order.error === null ? {} : { error: order.error }),
   });
-  const challengeBody = ({ id, status, error }: CaOrder['authorizations'][number], base: string): object => ({
+  const challengeBody = ({ id, status, error, told }: CaAuthorization, base: string): object => ({
     ...{ type: 'http-01', url: `${base}/challenge/${id}`, token: `token-${id}` },
-    status: status === 'valid' || status === 'invalid' ? status : 'pending',
+    status: status === 'valid' || status === 'invalid' ? status : told ? 'processing' : 'pending',
     ...(error === null ? {} : { error }),
   });
 
@@ -62,7 +71,13 @@ export async function startIssuingCa(): Promise<IssuingCa> {
       const names = (payload as { identifiers: { value: string }[] }).identifiers.map(({ value }) => value);
       const order: CaOrder = {
         ...{ id, status: 'pending', error: null, certificate: null },
-        authorizations: names.map((name, i) => ({ id: `${id}-${i}`, name, status: 'pending', error: null })),
+        authorizations: names.map((name, i) => ({
+          id: `${id}-${i}`,
+          name,
+          status: 'pending',
+          error: null,
+          told: false,
+        })),
       };
       orders.push(order);
       return { status: 201, headers: { location: `${base}/order/${id}` }, body: orderBody(order, base) };
@@ -76,6 +91,7 @@ export async function startIssuingCa(): Promise<IssuingCa> {
     },
     challenge({ id }, base) {
       const { order, authorization } = authorizationOf(id);
+      authorization.told = true;
       if (ca.onChallenge) ca.onChallenge(order, authorization);
       else authorization.status = 'valid';
       if (order.authorizations.every(({ status }) => status === 'valid')) order.status = 'ready';

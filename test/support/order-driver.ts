@@ -37,7 +37,7 @@ export interface OrderDriver {
 
 function spell(ms: number): string {
   if (ms < 120_000) return `${ms / 1000} s`;
-  return ms < 7_200_000 ? `${ms / 60_000} min` : `${ms / 3_600_000} h`;
+  return ms < 86_400_000 ? `${ms / 60_000} min` : `${ms / 3_600_000} h`;
 }
 
 export async function openOrderDriver(server: Redis, directory?: string): Promise<OrderDriver> {

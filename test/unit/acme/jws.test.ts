@@ -93,7 +93,7 @@ describe('an account key', async () => {
   test('refuses an HMAC key that is not base64', () => {
     const eab = { kid: 'k', hmacKey: 'not a key!' };
     expect(() => signer.bindExternalAccount('https://ca.example/new', eab)).toThrow(
-      expect.objectContaining({ code: 'eab_required' }),
+      expect.objectContaining({ code: 'eab_refused' }),
     );
   });
 

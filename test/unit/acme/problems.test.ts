@@ -67,7 +67,7 @@ const rows: Row[] = [
   ['finalize', { status: 400, type: 'tls' }, 'ca_tls_problem', retryable],
   ['finalize', { status: 400, type: 'incorrectResponse' }, 'ca_wrong_answer', retryable],
   ['newAccount', { status: 403, type: 'externalAccountRequired' }, 'eab_required', park],
-  ['newAccount', { status: 403, type: 'unauthorized' }, 'eab_required', park, { eab: true }],
+  ['newAccount', { status: 403, type: 'unauthorized' }, 'eab_refused', park, { eab: true }],
   ['newAccount', { status: 400, type: 'invalidContact' }, 'contact_refused', park],
   ['newAccount', { status: 400, type: 'unsupportedContact' }, 'contact_refused', park],
   ['newOrder', { status: 403, type: 'userActionRequired' }, 'terms_not_agreed', park],

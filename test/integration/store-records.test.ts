@@ -1,0 +1,262 @@
+import { randomUUID } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Redis } from 'ioredis';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Certificate } from '#libs/model/certificate';
+import type { Target } from '#libs/model/target';
+import { newOrder } from '#libs/model/transitions';
+import { pageOf } from '#libs/store/paging';
+import { checkDurability, connectRedis } from '#libs/store/redis';
+import { createStore, type Store } from '#libs/store/store';
+import { type Redis as LabRedis, startRedis } from '../../services/lab/redis.ts';
+import { orderRequest } from '../support/sample-orders.ts';
+
+/** Records, pages, leases and the durability check on a real Redis; a namespace for each test. */
+let dir: string;
+let server: LabRedis;
+let redis: Redis;
+
+const fresh = (): Store => createStore(redis, `test-${randomUUID()}`);
+const target = (id: string, name: string, createdAt = 1): Target => ({
+  ...{ id, name, kind: 'iis', createdAt },
+  transport: { kind: 'lab', url: 'http://127.0.0.1:1' },
+});
+const certificate = (id: string, notAfter: number, renewAt: number): Certificate => ({
+  ...{ id, order: 'ord_1', account: 'acc_1', names: ['a.example.com'], keyType: 'ec-p256', serial: '01', issuer: 'CA' },
+  ...{ thumbprint: 'AB', notBefore: 0, notAfter, renewAt, createdAt: 1, leaf: 'leaf', chain: 'c', privateKey: 'k' },
+});
+
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'certline-store-'));
+  server = await startRedis({ dir });
+  redis = connectRedis(server.url, 'worker', () => {});
+});
+afterAll(async () => {
+  redis?.disconnect();
+  await server?.close();
+  await rm(dir, { recursive: true, force: true });
+});
+
+describe('a page', () => {
+  async function walk(index: string, limit: number, between = async (_page: number) => {}): Promise<string[]> {
+    const seen: string[] = [];
+    let cursor: string | undefined;
+    for (let page = 1; page === 1 || cursor !== undefined; page += 1) {
+      const { ids, cursor: next } = await pageOf(redis, index, cursor, limit);
+      expect(ids.length).toBeLessThanOrEqual(limit);
+      expect(page, 'pages without end').toBeLessThan(100);
+      seen.push(...ids);
+      cursor = next ?? undefined;
+      await between(page);
+    }
+    return seen;
+  }
+
+  it.each([1, 2, 3, 7, 10, 11, 100])(
+    'of %i rows shows every row once, though many have the same score',
+    async (limit) => {
+      const index = `{test}:${randomUUID()}`;
+      const rows = Array.from({ length: 21 }, (_, i) => ({ score: [5, 5, 5, 7, 9][i % 5] ?? 0, id: `id-${i}` }));
+      for (const { score, id } of rows) await redis.zadd(index, String(score), id);
+      const newestFirst = rows.toSorted((a, b) => b.score - a.score || (a.id < b.id ? 1 : -1)).map(({ id }) => id);
+      expect(await walk(index, limit)).toEqual(newestFirst);
+    },
+  );
+
+  it('neither repeats nor hides rows when others come and go', async () => {
+    const index = `{test}:${randomUUID()}`;
+    for (let i = 0; i < 10; i += 1) await redis.zadd(index, '5', `id-${i}`);
+    const seen = await walk(index, 3, async (page) => {
+      await redis.zadd(index, '5', `id-9-new-${page}`);
+      await redis.zadd(index, '6', `newer-${page}`);
+      // The row that the cursor names, and one that was seen: neither is needed to go on.
+      if (page === 1) await redis.zrem(index, 'id-7', 'id-9');
+    });
+    expect(seen).toEqual(['id-9', 'id-8', 'id-7', 'id-6', 'id-5', 'id-4', 'id-3', 'id-2', 'id-1', 'id-0']);
+  });
+
+  it('of orders placed in the same millisecond shows all of them', async () => {
+    const store = fresh();
+    const ids = Array.from({ length: 9 }, (_, i) => `ord_${i}`);
+    for (const id of ids) await store.orders.place(newOrder(id, orderRequest(), 1_700_000_000_000));
+    const seen: string[] = [];
+    for (let cursor: string | null | undefined; cursor !== null && seen.length < 100; ) {
+      const page = await store.orders.list({ limit: 2, cursor });
+      seen.push(...page.orders.map(({ id }) => id));
+      cursor = page.cursor;
+    }
+    expect(seen).toEqual(ids.toReversed());
+  });
+
+  it('is empty, and the last, where there is nothing', async () => {
+    expect(await pageOf(redis, '{test}:nothing', undefined, 5)).toEqual({ ids: [], cursor: null });
+  });
+});
+
+describe('a record', () => {
+  it('of a unique name is one, however many make it at once', async () => {
+    const store = fresh();
+    const race = Array.from({ length: 20 }, (_, i) =>
+      store.targets.create(target(`tgt_${i}`, i % 2 ? 'web01' : 'WEB01')),
+    );
+    const made = await Promise.all(race);
+    const winners = new Set(made.map(({ record }) => record.id));
+    expect(winners.size).toBe(1);
+    expect(made.filter(({ created }) => created)).toHaveLength(1);
+    expect(await store.targets.count()).toBe(1);
+    const { records } = await store.targets.list({ limit: 10 });
+    expect(records.map(({ id }) => id)).toEqual([...winners]);
+    expect(await store.targets.findByName('web01')).toEqual(records[0]);
+    expect(await redis.keys(store.keys.target('*').replace(/[{}]/g, '?'))).toHaveLength(1);
+  });
+
+  it('takes a name over whose maker died before it wrote the record', async () => {
+    const store = fresh();
+    await redis.hset(store.keys.targetByName, 'web01', 'tgt_never_written');
+    expect(await store.targets.create(target('tgt_1', 'web01'))).toMatchObject({ created: true });
+    expect(await store.targets.findByName('web01')).toMatchObject({ id: 'tgt_1' });
+  });
+
+  it('that is made twice is there once, as it was made first', async () => {
+    const store = fresh();
+    const first = certificate('crt_1', 100, 50);
+    await store.certificates.create(first);
+    await store.certificates.create({ ...first, serial: '02' });
+    expect(await store.certificates.get('crt_1')).toEqual(first);
+    expect(await store.certificates.count()).toBe(1);
+  });
+
+  it('is replaced by put, and leaves the list as it was', async () => {
+    const store = fresh();
+    await store.targets.create(target('tgt_1', 'web01'));
+    await store.targets.put({ ...target('tgt_1', 'web01'), transport: { kind: 'lab', url: 'http://127.0.0.1:2' } });
+    expect(await store.targets.get('tgt_1')).toMatchObject({ transport: { url: 'http://127.0.0.1:2' } });
+    expect(await store.targets.count()).toBe(1);
+  });
+
+  it('of a certificate is counted by its end and its renewal', async () => {
+    const store = fresh();
+    await store.certificates.create(certificate('crt_1', 100, 60));
+    await store.certificates.create(certificate('crt_2', 200, 120));
+    expect(await store.certificates.countExpiring(100, 200)).toBe(1);
+    expect(await store.certificates.countExpiring(99, 200)).toBe(2);
+    expect(await store.certificates.nextExpiry(0)).toBe(100);
+    expect(await store.certificates.nextExpiry(100)).toBe(200);
+    expect(await store.certificates.nextExpiry(200)).toBeNull();
+    expect(await store.certificates.countRenewalDue(59)).toBe(0);
+    expect(await store.certificates.countRenewalDue(120)).toBe(2);
+  });
+
+  it('shares its chain with others that have the same', async () => {
+    const store = fresh();
+    const name = await store.certificates.putChain('chain');
+    expect(await store.certificates.putChain('chain')).toBe(name);
+    expect(await store.certificates.putChain('other')).not.toBe(name);
+    expect(await store.certificates.getChain(name)).toBe('chain');
+  });
+});
+
+describe('a secret', () => {
+  it('is the first that was kept under its name', async () => {
+    const store = fresh();
+    const race = Array.from({ length: 10 }, (_, i) => store.secrets.putOnce('account-key', `sealed-${i}`));
+    const kept = new Set(await Promise.all(race));
+    expect(kept.size).toBe(1);
+    expect(await store.secrets.get('account-key')).toBe([...kept][0]);
+    expect(await store.secrets.get('other')).toBeNull();
+  });
+});
+
+describe('an answer to a challenge', () => {
+  it('vanishes by itself when nobody takes it away', async () => {
+    const store = fresh();
+    await store.challengeAnswers.put('token', 'answer', Date.now() + 3_600_000);
+    expect(await redis.pttl(store.keys.challenge('token'))).toBeGreaterThan(3_590_000);
+    await store.challengeAnswers.put('old', 'answer', Date.now() - 1);
+    expect(await store.challengeAnswers.get('old')).toBeNull();
+    expect(await store.challengeAnswers.get('token')).toBe('answer');
+  });
+});
+
+describe('a lease', () => {
+  it('is held by one at a time, and free again afterwards, also after a failure', async () => {
+    const { leases } = fresh();
+    const ran: string[] = [];
+    const outer = await leases.withLease('loop', 60_000, async () => {
+      ran.push('first');
+      expect(await leases.withLease('loop', 60_000, async () => void ran.push('second'))).toBe(false);
+      expect(await leases.withLease('other', 60_000, async () => void ran.push('other'))).toBe(true);
+    });
+    expect(outer).toBe(true);
+    const failing = leases.withLease('loop', 60_000, async () => {
+      throw new Error('it failed');
+    });
+    await expect(failing).rejects.toThrow('it failed');
+    expect(await leases.withLease('loop', 60_000, async () => void ran.push('third'))).toBe(true);
+    expect(ran).toEqual(['first', 'other', 'third']);
+  });
+
+  it('that lapsed is not taken from its next holder', async () => {
+    const store = fresh();
+    const key = store.keys.lease('loop');
+    await store.leases.withLease('loop', 60_000, async () => {
+      expect(await redis.pttl(key)).toBeGreaterThan(59_000);
+      await redis.set(key, 'the next holder');
+    });
+    expect(await redis.get(key)).toBe('the next holder');
+  });
+});
+
+describe('the check of durability', () => {
+  const check = async (...settings: [string, string][]) => {
+    for (const [name, value] of settings) await redis.config('SET', name, value);
+    return checkDurability(redis);
+  };
+  const safe: [string, string][] = [
+    ...([
+      ['appendonly', 'yes'],
+      ['appendfsync', 'always'],
+      ['maxmemory-policy', 'noeviction'],
+    ] as [string, string][]),
+  ];
+
+  it('is content with a Redis that keeps what it acknowledged', async () => {
+    expect(await check(...safe)).toEqual({
+      ...{ durable: true, appendonly: 'yes', appendfsync: 'always', maxmemoryPolicy: 'noeviction', warnings: [] },
+    });
+  });
+
+  it.each(['allkeys-lru', 'volatile-ttl', 'allkeys-random'])(
+    'refuses a Redis that may evict orders: %s',
+    async (policy) => {
+      await expect(check(...safe, ['maxmemory-policy', policy])).rejects.toMatchObject({
+        ...{ code: 'store_unavailable', plan: { kind: 'permanent' }, message: expect.stringContaining(policy) },
+      });
+    },
+  );
+
+  it('warns of a Redis that may lose the last second, or everything', async () => {
+    const everysec = await check(...safe, ['appendfsync', 'everysec']);
+    expect(everysec).toMatchObject({ durable: false, appendfsync: 'everysec' });
+    expect(everysec.warnings).toEqual([expect.stringMatching(/appendfsync is everysec.*always/)]);
+    const none = await check(...safe, ['appendonly', 'no']);
+    expect(none).toMatchObject({ durable: false, appendonly: 'no' });
+    expect(none.warnings).toEqual([expect.stringMatching(/appendonly is no.*yes/)]);
+  });
+
+  it('says that it does not know where CONFIG is hidden', async () => {
+    await check(...safe);
+    await redis.call('ACL', 'SETUSER', 'hosted', 'on', '>secret', '~*', '+@all', '-config');
+    const hosted = connectRedis(server.url.replace('//', '//hosted:secret@'), 'worker', () => {});
+    try {
+      const unknown = 'unknown';
+      expect(await checkDurability(hosted)).toMatchObject({
+        ...{ durable: false, appendonly: unknown, appendfsync: unknown, maxmemoryPolicy: unknown },
+      });
+    } finally {
+      hosted.disconnect();
+    }
+  });
+});
