@@ -11,6 +11,9 @@ import type { Target } from '#libs/model/target';
 import { deployed } from '#libs/model/transitions';
 import type { TargetHandler, TargetOutcome } from '#libs/queues/handler';
 
+/** Every attempt rewrites the bindings twice, and can recycle application pools: a host that keeps serving another certificate needs a person. */
+const putBackPlan = { kind: 'retryable', attempts: 5 } as const;
+
 type Context = Parameters<TargetHandler['run']>[2];
 
 export interface DeployDeps {
@@ -105,7 +108,10 @@ export function createDeployHandler({ findTarget, openHost, openCertificate }: D
     if (!mismatch) return { id: order.id, deployed: deployed(order, now) };
     const seen = mismatch.seen ?? mismatch.error ?? 'nothing';
     const detail = `${mismatch.binding} serves ${seen} instead of ${certificate.thumbprint}; the bindings are as they were before`;
-    return { id: order.id, error: new CertlineError('handshake_mismatch', detail, { evidence: { ...mismatch } }) };
+    return {
+      id: order.id,
+      error: new CertlineError('handshake_mismatch', detail, { plan: putBackPlan, evidence: { ...mismatch } }),
+    };
   }
 
   /** Commits the jobs together; when the host refuses them, each by itself, so that one bad order holds up no other. */

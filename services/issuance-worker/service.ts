@@ -1,10 +1,10 @@
 import type { Config } from '#libs/config';
 import { startStageWorker } from '#libs/queues/stage-worker';
 import { createAccountSessions } from '#libs/service/account-sessions';
-import { createPrivateKeys } from '#libs/store/private-keys';
 import { type Resources, requireSecretBox } from '#libs/service/resources';
 import { graceMs, type Service } from '#libs/service/run';
 import { workerSettings } from '#libs/service/worker-settings';
+import { createPrivateKeys } from '#libs/store/private-keys';
 import { createIssueHandler } from './issue.ts';
 
 export const sections = ['secrets', 'pipeline'] as const;

@@ -1,12 +1,13 @@
 import { systemClock } from '#libs/clock';
 import { connectRedis } from '#libs/store/redis';
-import { type ApiClient, createApiClient } from './api-client.ts';
+import { createApiClient } from './api-client.ts';
+import { type BenchClient, createBenchClient } from './bench-client.ts';
 import { type BenchSettings, type Measurement, namesOf, pebbleEnv, runLoad } from './bench-load.ts';
 import { type Lab, startLab } from './lab.ts';
 import { readMetrics } from './metric-diff.ts';
 
 export interface CertlineSettings extends BenchSettings {
-  /** One process for each service instead of all in one, as `npm start` has it. */
+  /** A process for each service, as a larger installation has it, or all in one, as `npm start` has it. */
   readonly separate: boolean;
   /** Where Node writes a CPU profile of each service; null for none. */
   readonly profileDir: string | null;
@@ -48,19 +49,9 @@ async function settled(redis: ReturnType<typeof connectRedis>): Promise<RedisSta
 }
 
 /** As any client would do it: one request to place the order, one stream that tells of its end. */
-async function order(api: ApiClient, account: unknown, name: string): Promise<void> {
-  const { id } = await api.send('POST', '/v1/orders', {
-    names: [name],
-    account,
-    challenge: { type: 'http-01' },
-    key: { type: 'ec-p256' },
-    deploy: { mode: 'none' },
-  });
-  for await (const { event, data } of api.events(String(id))) {
-    if (event === 'order_completed') return;
-    if (event === 'order_failed') throw new Error(`${name}: ${String(data.code)}: ${String(data.detail)}`);
-  }
-  throw new Error(`${name}: the events of ${String(id)} ended without an end of the order`);
+async function order(client: BenchClient, account: unknown, name: string): Promise<void> {
+  const request = { names: [name], account, challenge: { type: 'http-01' }, key: { type: 'ec-p256' } };
+  await client.untilCompleted(await client.place({ ...request, deploy: { mode: 'none' } }));
 }
 
 /** Counters of certline, summed over services and labels. */
@@ -87,25 +78,25 @@ export async function measureCertline(settings: CertlineSettings): Promise<Measu
   const { dir, orders, inFlight, warmUp, separate } = settings;
   const lab = await startLab({ dir, pebble: { env: pebbleEnv } });
   const redis = connectRedis(lab.redis.url, 'worker', () => undefined);
+  const client = createBenchClient(lab.apiUrl, lab.apiKey);
   try {
     await startServices(lab, settings);
-    const api = createApiClient(lab.apiUrl, lab.apiKey);
     const { directory: ca, caBundle } = lab.pebble;
     const registration = { ca, caBundle, email: 'ops@example.com', termsOfServiceAgreed: true };
-    const account = await api.send('POST', '/v1/accounts', registration);
-    await runLoad(namesOf('warm', warmUp), inFlight, (name) => order(api, account.id, name));
+    const account = await createApiClient(lab.apiUrl, lab.apiKey).send('POST', '/v1/accounts', registration);
+    await runLoad(namesOf('warm', warmUp), inFlight, (name) => order(client, account.id, name));
 
     const [before, redisBefore, clientBefore] = [await counters(lab), await settled(redis), process.cpuUsage()];
-    const load = await runLoad(namesOf('host', orders), inFlight, (name) => order(api, account.id, name));
-    const client = process.cpuUsage(clientBefore);
+    const load = await runLoad(namesOf('host', orders), inFlight, (name) => order(client, account.id, name));
+    const clientCpu = process.cpuUsage(clientBefore);
     const [after, busy] = [await counters(lab), await redisState(redis)];
     const redisAfter = await settled(redis);
 
     const each = (value: number): string => (value / orders).toFixed(1);
-    const clientMs = (client.user + client.system) / 1e3;
+    const clientMs = (clientCpu.user + clientCpu.system) / 1e3;
     const redisMs = (busy.cpuSeconds - redisBefore.cpuSeconds) * 1e3;
     return {
-      contender: separate ? 'certline (separate)' : 'certline',
+      contender: separate ? 'services' : 'certline',
       orders,
       warmUp,
       ...load,
@@ -114,12 +105,12 @@ export async function measureCertline(settings: CertlineSettings): Promise<Measu
       caRequests: after.caRequests - before.caRequests,
       redis: { bytes: redisAfter.bytes - redisBefore.bytes, keys: redisAfter.keys - redisBefore.keys },
       notes: [
-        `certline: besides the requests to the CA, 1 self-check of http-01 per order, to itself`,
-        `certline: per order ${each(busy.commands - redisBefore.commands)} Redis commands (those inside scripts counted), ${each(after.attempts - before.attempts)} stage attempts`,
-        `certline: not in its CPU: Redis ${each(redisMs)} ms and the benchmark's own client ${each(clientMs)} ms per order`,
+        `${separate ? 'services: certline, a process for each service' : 'certline: all services in one process, as `npm start` has them'}; besides the requests to the CA 1 self-check of http-01 per order`,
+        `  per order ${each(busy.commands - redisBefore.commands)} Redis commands (those inside scripts too) and ${each(after.attempts - before.attempts)} stage attempts; not in its CPU: Redis ${each(redisMs)} ms, the benchmark's client ${each(clientMs)} ms`,
       ],
     };
   } finally {
+    client.close();
     redis.disconnect();
     await lab.close();
   }

@@ -6,17 +6,20 @@ import { measureCeiling } from './bench-ceiling.ts';
 import { measureCertline } from './bench-certline.ts';
 import { measureLego } from './bench-lego.ts';
 import type { BenchSettings, Measurement } from './bench-load.ts';
-import { miscounted, tableOf, targetsOf } from './bench-report.ts';
+import { middleOf, miscounted, perMinute, tableOf, targetsOf } from './bench-report.ts';
 
 /** Every Pebble deadlocks under more than this, sooner or later. */
 const most = { orders: 500, inFlight: 16 };
-const contenders = ['ceiling', 'certline', 'lego'] as const;
+const contenders = ['ceiling', 'certline', 'services', 'lego'] as const;
+type Contender = (typeof contenders)[number];
 
 const usage = `npm run bench -- [options]
-  --orders N        orders to measure, for each contender (200; with the warm-up at most ${most.orders})
+  --orders N        orders to measure in a run (200; with the warm-up at most ${most.orders})
+  --warm-up N       orders before the clock runs (200): services run for months, so their code is compiled and their
+                    connections are open; lego starts anew for each order and gets one, which registers its account
   --in-flight N     unfinished orders at any time (16; at most ${most.inFlight})
+  --rounds N        runs of each contender but lego, in turns; the one in the middle is shown (3)
   --only NAME       ${contenders.join(', ')}; may be given several times
-  --separate        certline as a process for each service, instead of all in one
   --cpu-prof DIR    have Node write CPU profiles of certline's processes there`;
 
 const say = (line = ''): void => void process.stdout.write(`${line}\n`);
@@ -25,49 +28,61 @@ function readOptions() {
   const { values } = parseArgs({
     options: {
       orders: { type: 'string', default: '200' },
+      'warm-up': { type: 'string', default: '200' },
       'in-flight': { type: 'string', default: '16' },
+      rounds: { type: 'string', default: '3' },
       only: { type: 'string', multiple: true, default: [...contenders] },
-      separate: { type: 'boolean', default: false },
       'cpu-prof': { type: 'string' },
     },
   });
-  const [orders, inFlight] = [Number(values.orders), Number(values['in-flight'])];
+  const number = (name: 'orders' | 'warm-up' | 'in-flight' | 'rounds', limit: number): number => {
+    const value = Number(values[name]);
+    if (!Number.isInteger(value) || value < 1 || value > limit) throw new Error(`--${name} is 1 to ${limit}`);
+    return value;
+  };
   const unknown = values.only.find((name) => !contenders.some((known) => known === name));
   if (unknown !== undefined) throw new Error(`there is no contender ${unknown}`);
-  if (!Number.isInteger(inFlight) || inFlight < 1 || inFlight > most.inFlight) throw new Error('--in-flight is wrong');
-  // As many again warm everything up: connections, compiled code, nonces.
-  const warmUp = inFlight;
-  if (!Number.isInteger(orders) || orders < 1 || orders + warmUp > most.orders) throw new Error('--orders is wrong');
-  const profileDir = values['cpu-prof'] === undefined ? null : resolve(values['cpu-prof']);
-  return { orders, inFlight, warmUp, only: values.only, separate: values.separate, profileDir };
+  const warmUp = number('warm-up', most.orders - 1);
+  return {
+    warmUp,
+    inFlight: number('in-flight', most.inFlight),
+    orders: number('orders', most.orders - warmUp),
+    rounds: number('rounds', 20),
+    only: contenders.filter((name) => values.only.includes(name)),
+    profileDir: values['cpu-prof'] === undefined ? null : resolve(values['cpu-prof']),
+  };
 }
 
 async function run(options: ReturnType<typeof readOptions>, dir: string): Promise<number> {
-  const { orders, inFlight, warmUp, separate, profileDir } = options;
-  say(`${orders} certificates each, ${inFlight} in flight, after ${warmUp} to warm up; a fresh Redis and Pebble each`);
-  const settingsOf = (name: string): BenchSettings => ({ dir: join(dir, name), orders, inFlight, warmUp });
-  const measure: Record<(typeof contenders)[number], () => Promise<Measurement | null>> = {
-    ceiling: () => measureCeiling(settingsOf('ceiling')),
-    certline: () => measureCertline({ ...settingsOf('certline'), separate, profileDir }),
-    lego: () => measureLego(settingsOf('lego')),
+  const { orders, inFlight, warmUp, rounds, only, profileDir } = options;
+  say(`${orders} certificates a run, ${inFlight} in flight, after ${warmUp} to warm up; a fresh Redis and Pebble each`);
+  const measure: Record<Contender, (settings: BenchSettings) => Promise<Measurement | null>> = {
+    ceiling: measureCeiling,
+    certline: (settings) => measureCertline({ ...settings, separate: false, profileDir }),
+    services: (settings) => measureCertline({ ...settings, separate: true, profileDir }),
+    lego: (settings) => measureLego({ ...settings, warmUp: 1 }),
   };
-  const measurements: Measurement[] = [];
-  for (const name of contenders) {
-    if (!options.only.includes(name)) continue;
-    await mkdir(join(dir, name));
-    const measured = await measure[name]();
-    if (measured) measurements.push(measured);
-    else say(`${name} is not installed: left out`);
+  const runs: Measurement[] = [];
+  for (let round = 1; round <= rounds; round += 1) {
+    for (const name of only) {
+      // lego mostly waits: one run tells.
+      if (name === 'lego' && round > 1) continue;
+      const settings = { dir: join(dir, `${name}-${round}`), orders, inFlight, warmUp };
+      await mkdir(settings.dir);
+      const measured = await measure[name](settings);
+      if (measured === null) say(`${name} is not installed: left out`);
+      else {
+        runs.push(measured);
+        say(`  round ${round}: ${name} ${perMinute(measured).toFixed(0)} orders/min`);
+      }
+    }
   }
-  say();
-  for (const line of tableOf(measurements)) say(line);
-  say();
-  for (const line of measurements.flatMap(({ notes }) => notes)) say(line);
-  say();
-  for (const line of targetsOf(measurements)) say(line);
-  const wrong = miscounted(measurements);
+  const middles = only.flatMap((name) => middleOf(runs.filter(({ contender }) => contender === name)) ?? []);
+  for (const line of ['', ...tableOf(middles), '', ...middles.flatMap(({ notes }) => notes), '']) say(line);
+  for (const line of targetsOf(middles)) say(line);
+  const wrong = miscounted(runs);
   for (const line of wrong) say(`WRONG COUNT  ${line}`);
-  if (wrong.length === 0) say('the CA counts as many certificates as there were orders');
+  if (wrong.length === 0) say('in every run the CA counts as many certificates as there were orders');
   return wrong.length === 0 ? 0 : 1;
 }
 

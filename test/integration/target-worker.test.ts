@@ -1,0 +1,209 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { CertlineError, type Plan } from '#libs/errors';
+import type { IssuedOrder, Order, PendingOrder } from '#libs/model/order';
+import { cancelled, deployed, issued, validated } from '#libs/model/transitions';
+import type { TargetHandler, TargetOutcome } from '#libs/queues/handler';
+import type { Redis } from '../../services/lab/redis.ts';
+import { openPipeline, type Pipeline, startTestRedis } from '../support/pipeline.ts';
+import { acmeOrder } from '../support/sample-orders.ts';
+
+let server: Redis;
+let pipeline: Pipeline;
+/** One for each run of the handler: one commit to a host. */
+let commits: { target: string; orders: string[]; at: number }[];
+
+const toIssued = (order: PendingOrder): Order => issued(validated(order, acmeOrder, Date.now()), 'crt_1', Date.now());
+/** An order that is to be deployed on a target. */
+const toDeploy = (target = 'tgt_1') => pipeline.enqueue({ deploy: { mode: 'site', target, site: 1 } }, toIssued);
+const succeed = (order: IssuedOrder): TargetOutcome => ({ id: order.id, deployed: deployed(order, Date.now()) });
+const fail = ({ id }: { id: string }, plan: Plan): TargetOutcome => ({
+  id,
+  error: new CertlineError('target_refused', 'as the test says', { plan }),
+});
+const isDeployed = ({ status }: Order) => status === 'deployed';
+
+/** Starts the stage; `outcome` is asked for every order of a run, and how often the order was tried before. */
+function start(outcome: (order: IssuedOrder, tries: number) => TargetOutcome | Promise<TargetOutcome> = succeed) {
+  const tries = new Map<string, number>();
+  return pipeline.startTargets(async (target, orders) => {
+    commits.push({ target, orders: orders.map(({ id }) => id), at: Date.now() });
+    const outcomes: TargetOutcome[] = [];
+    for (const order of orders) {
+      const before = tries.get(order.id) ?? 0;
+      tries.set(order.id, before + 1);
+      outcomes.push(await outcome(order, before));
+    }
+    return outcomes;
+  });
+}
+
+/** Starts the stage twice, as two processes would; every run is held until the test lets it go on. */
+function startHolding() {
+  const runs: { target: string; orders: string[]; goOn: () => void }[] = [];
+  const run: TargetHandler['run'] = async (target, orders, { signal }) => {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+    runs.push({ target, orders: orders.map(({ id }) => id), goOn: resolve });
+    await promise;
+    return orders.map(succeed);
+  };
+  const workers = [pipeline.startTargets(run), pipeline.startTargets(run)];
+  const begun = (count: number) => vi.waitUntil(() => runs.length === count, { timeout: 15_000 });
+  return { runs, begun, workers };
+}
+
+beforeAll(async () => {
+  server = await startTestRedis();
+});
+afterAll(() => server.close());
+beforeEach(() => {
+  pipeline = openPipeline(server);
+  commits = [];
+});
+afterEach(() => pipeline.close());
+
+describe('the orders that are due on a target', () => {
+  it('are deployed in one commit', async () => {
+    const orders = await Promise.all(Array.from({ length: 12 }, () => toDeploy()));
+    const jobs = await pipeline.queue('deployment').getJobs(['waiting']);
+    expect(jobs.map(({ data }) => data)).toEqual([{ target: 'tgt_1' }]);
+    start();
+    for (const { id } of orders) await pipeline.until(id, isDeployed);
+    expect(commits.map((one) => one.orders.toSorted())).toEqual([orders.map(({ id }) => id).toSorted()]);
+    expect(await pipeline.counted('deployment')).toEqual({ 'completed none': 12 });
+    expect(await pipeline.store.orders.nextDue('tgt_1')).toBeNull();
+  });
+
+  it('are deployed in the next commit when they come while one is under way', async () => {
+    const { runs, begun } = startHolding();
+    const first = await toDeploy();
+    await begun(1);
+    const later = await Promise.all(Array.from({ length: 11 }, () => toDeploy()));
+    // Another target is served meanwhile by the same workers: had they been ready to take up the first one again, they would have.
+    const elsewhere = await toDeploy('tgt_2');
+    await begun(2);
+    runs[1]?.goOn();
+    await pipeline.until(elsewhere.id, isDeployed);
+    expect(runs.map(({ target }) => target)).toEqual(['tgt_1', 'tgt_2']);
+    runs[0]?.goOn();
+    await begun(3);
+    expect(runs[2]?.orders.toSorted()).toEqual(later.map(({ id }) => id).toSorted());
+    runs[2]?.goOn();
+    for (const { id } of [first, ...later]) await pipeline.until(id, isDeployed);
+    expect(runs).toHaveLength(3);
+  });
+
+  it('are deployed on several targets at the same time', async () => {
+    const { runs, begun } = startHolding();
+    const orders = await Promise.all([toDeploy('tgt_1'), toDeploy('tgt_2'), toDeploy('tgt_3')]);
+    await begun(3);
+    expect(runs.map(({ target }) => target).toSorted()).toEqual(['tgt_1', 'tgt_2', 'tgt_3']);
+    for (const { goOn } of runs) goOn();
+    for (const { id } of orders) await pipeline.until(id, isDeployed);
+  });
+});
+
+describe('an order that fails on a target', () => {
+  it('is tried again by itself at its time', async () => {
+    const notBefore = Date.now() + 600;
+    const { id } = await toDeploy();
+    start((order, tries) => (tries === 0 ? fail(order, { kind: 'retryable', notBefore }) : succeed(order)));
+    const waits = await pipeline.until(id, ({ nextAttemptAt }) => nextAttemptAt !== null);
+    expect(waits).toMatchObject({
+      ...{ status: 'issued', attempts: { deployment: 1 }, nextAttemptAt: notBefore },
+      error: { code: 'target_refused', stage: 'deployment' },
+    });
+    expect(await pipeline.until(id, isDeployed)).toMatchObject({ error: null });
+    expect(commits).toHaveLength(2);
+    expect(commits[1]?.at).toBeGreaterThanOrEqual(notBefore - 50);
+  });
+
+  it('does not hold up the others', async () => {
+    const bad = await toDeploy();
+    const late = await toDeploy();
+    const good = await Promise.all([toDeploy(), toDeploy()]);
+    start((order) => {
+      if (order.id === bad.id) return fail(order, { kind: 'permanent' });
+      if (order.id === late.id) return fail(order, { kind: 'retryable', notBefore: Date.now() + 3_600_000 });
+      return succeed(order);
+    });
+    for (const { id } of good) await pipeline.until(id, isDeployed);
+    expect(await pipeline.until(bad.id, ({ status }) => status === 'failed')).toMatchObject({
+      stage: 'deployment',
+      certificate: 'crt_1',
+      error: { code: 'target_refused' },
+    });
+    const more = await toDeploy();
+    await pipeline.until(more.id, isDeployed);
+    expect(commits.at(-1)?.orders).toEqual([more.id]);
+    const values = (await pipeline.metrics.deployments.get()).values.map(({ labels, value }) => [labels.code, value]);
+    expect(Object.fromEntries(values)).toEqual({ none: 3, target_refused: 2 });
+  });
+
+  it('is tried again before another one that waits for longer', async () => {
+    const late = await toDeploy();
+    start((order, tries) => {
+      if (order.id === late.id) return fail(order, { kind: 'retryable', notBefore: Date.now() + 3_600_000 });
+      return tries === 0 ? fail(order, { kind: 'retryable' }) : succeed(order);
+    });
+    await pipeline.until(late.id, ({ nextAttemptAt }) => nextAttemptAt !== null);
+    const soon = await toDeploy();
+    await pipeline.until(soon.id, isDeployed);
+    expect(commits.map(({ orders }) => orders)).toEqual([[late.id], [soon.id], [soon.id]]);
+  });
+
+  it('takes the others with it only where the handler itself throws, and each uses an attempt', async () => {
+    const orders = await Promise.all([toDeploy(), toDeploy()]);
+    let broken = true;
+    start((order) => {
+      if (!broken) return succeed(order);
+      broken = false;
+      throw new TypeError('x is not a function');
+    });
+    for (const { id } of orders)
+      expect(await pipeline.until(id, isDeployed)).toMatchObject({ attempts: { deployment: 1 } });
+    expect(await pipeline.counted('deployment')).toEqual({ 'retry unexpected': 2, 'completed none': 2 });
+  });
+
+  it('is off the list of its target while it is parked', async () => {
+    const { id } = await toDeploy();
+    start((order) => (order.id === id ? fail(order, { kind: 'park' }) : succeed(order)));
+    await pipeline.until(id, ({ parkedOn }) => parkedOn !== null);
+    const other = await toDeploy();
+    await pipeline.until(other.id, isDeployed);
+    expect(await pipeline.store.orders.nextDue('tgt_1')).toBeNull();
+    expect(commits.flatMap(({ orders }) => orders)).toEqual([id, other.id]);
+    const parked = await pipeline.read(id);
+    const resumed = { ...parked, parkedOn: null, epoch: 2, updatedAt: Date.now() };
+    await pipeline.store.orders.save(parked, resumed, []);
+    expect(await pipeline.store.orders.due('tgt_1', Date.now(), 10)).toEqual([id]);
+  });
+});
+
+describe('an order that is cancelled while it is deployed', () => {
+  it('stays cancelled and leaves the list of its target', async () => {
+    const { runs, begun } = startHolding();
+    const { id } = await toDeploy();
+    await begun(1);
+    const order = await pipeline.read(id);
+    await pipeline.store.orders.save(order, cancelled(order, Date.now()), []);
+    const after = await pipeline.read(id);
+    runs[0]?.goOn();
+    await vi.waitUntil(async () => 'stale none' in (await pipeline.counted('deployment')));
+    expect(await pipeline.read(id)).toEqual(after);
+    expect(await pipeline.store.orders.nextDue('tgt_1')).toBeNull();
+  });
+});
+
+describe('a target worker that is stopped', () => {
+  it('hands the target back without using up an attempt', async () => {
+    const { runs, begun, workers } = startHolding();
+    const { id } = await toDeploy();
+    await begun(1);
+    await Promise.all(workers.map((worker) => worker.stop(50)));
+    expect(await pipeline.queue('deployment').getJobCounts()).toMatchObject({ waiting: 1, active: 0 });
+    start();
+    expect(await pipeline.until(id, isDeployed)).toMatchObject({ attempts: { deployment: 0 } });
+    expect(runs).toHaveLength(1);
+  });
+});
