@@ -128,6 +128,12 @@ export const errorCodes = {
   acme_order_not_ready: entry(502, 'retryable', 'The ACME order is not ready', 'Nothing: its state is read again.'),
   acme_order_gone: entry(502, 'restart', 'The ACME order is gone or expired', 'Nothing: a new one is made.'),
   acme_order_invalid: entry(502, 'restart', 'The ACME order became invalid', 'See the error of its identifiers.'),
+  acme_order_taken: entry(
+    502,
+    'restart',
+    'The ACME order served another order',
+    'Nothing: a new one is made. Some CAs give equal requests the same ACME order.',
+  ),
   acme_order_processing: entry(502, 'retryable', 'The CA is still working on the order', 'Nothing: it is read again.'),
   profile_invalid: entry(
     422,

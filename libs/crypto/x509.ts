@@ -96,6 +96,11 @@ export function checkIssued(check: IssuedCheck): CertificateDescription {
   return description;
 }
 
+/** Whether a certificate (PEM) is for this private key (PEM). */
+export function isForKey(pem: string, privateKeyPem: string): boolean {
+  return new X509Certificate(pem).publicKey.equals(publicKeyOf(privateKeyPem));
+}
+
 function checkLeaf(leaf: X509Certificate, description: CertificateDescription, check: IssuedCheck): void {
   if (!leaf.publicKey.equals(publicKeyOf(check.privateKeyPem)))
     throw mismatch('The certificate is for another key', description);

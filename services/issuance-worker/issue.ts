@@ -2,7 +2,7 @@ import { pollInPlace } from '#libs/acme/polling';
 import type { AcmeOrder, AcmeSession } from '#libs/acme/session';
 import { generatePrivateKey } from '#libs/crypto/private-key';
 import { createSigningRequest } from '#libs/crypto/signing-request';
-import { checkIssued, splitChain } from '#libs/crypto/x509';
+import { checkIssued, isForKey, splitChain } from '#libs/crypto/x509';
 import { CertlineError } from '#libs/errors';
 import { type Certificate, renewalTime } from '#libs/model/certificate';
 import { certificateId } from '#libs/model/ids';
@@ -105,6 +105,13 @@ export function createIssueHandler(deps: IssueDeps): StageHandler<'issuance'> {
       const now = clock.now();
       const { names, account, keyType } = current.request;
       const privateKeyPem = await deps.privateKeys.open(privateKey);
+      // Let's Encrypt gives an identical newOrder the ACME order that is open already: an order of ours for the same names may have used it.
+      if (!isForKey(pem, privateKeyPem)) {
+        throw new CertlineError(
+          'acme_order_taken',
+          'the certificate of the ACME order is for the key of another order',
+        );
+      }
       const seen = checkIssued({ chainPem: pem, names, privateKeyPem, now });
 
       const [leaf = '', ...rest] = splitChain(pem);

@@ -6,7 +6,7 @@ import { type OrderDriver, openOrderDriver } from '../support/order-driver.ts';
 import { startTestRedis } from '../support/pipeline.ts';
 import { problem, type ScriptedAnswer } from '../support/scripted-ca.ts';
 
-/** What happens to an order whose names are proved when the CA does not issue; `queue-and-acme.md` §4 is the table. */
+/** What happens to an order whose names are proved when the CA does not issue. */
 let server: Redis;
 let driver: OrderDriver;
 let id: string;
@@ -270,5 +270,24 @@ describe('a download', () => {
   it('of an order that is another account’s by now is given up for a new ACME order', async () => {
     driver.ca.answer('certificate', refusal(403, 'unauthorized'));
     expect(await driver.drive(id)).toEqual(['issuance restart acme_order_gone in 60 s', ...restarted]);
+  });
+});
+
+describe('two orders for the same names at a CA that gives both the same ACME order', () => {
+  it('end with a certificate each, the second one after a new ACME order', async () => {
+    driver.ca.reusesOrders = true;
+    const [first, second] = [
+      await driver.place({ names: ['twin.example.com'] }),
+      await driver.place({ names: ['twin.example.com'] }),
+    ];
+    const before = driver.ca.orders.length;
+    await driver.drive(first, 1);
+    await driver.drive(second, 1);
+    expect(driver.ca.orders).toHaveLength(before + 1);
+    expect(await driver.drive(first)).toEqual(['issuance completed']);
+    expect(await driver.drive(second)).toEqual(['issuance restart acme_order_taken in 60 s', ...restarted]);
+    expect(driver.ca.orders).toHaveLength(before + 2);
+    for (const order of [first, second])
+      expect(await driver.read(order)).toMatchObject({ status: 'issued', error: null });
   });
 });

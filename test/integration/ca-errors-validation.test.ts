@@ -4,7 +4,7 @@ import { type OrderDriver, openOrderDriver } from '../support/order-driver.ts';
 import { startTestRedis } from '../support/pipeline.ts';
 import { problem, type ScriptedAnswer } from '../support/scripted-ca.ts';
 
-/** What happens to an order when the CA does not believe it; `queue-and-acme.md` §4 is the table. */
+/** What happens to an order when the CA does not believe it. */
 let server: Redis;
 let driver: OrderDriver;
 

@@ -8,7 +8,7 @@ import { startTestRedis } from '../support/pipeline.ts';
 import { problem, type ScriptedAnswer } from '../support/scripted-ca.ts';
 import { createTestRoot } from '../support/test-ca.ts';
 
-/** What happens to an order when the CA refuses newOrder, or its account; `queue-and-acme.md` §4 is the table. */
+/** What happens to an order when the CA refuses newOrder, or its account. */
 let server: Redis;
 let driver: OrderDriver;
 

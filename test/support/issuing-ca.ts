@@ -1,4 +1,4 @@
-import { type ScriptedCa, type SeenRequest, startScriptedCa, type UsualAnswer } from './scripted-ca.ts';
+import { problem, type ScriptedCa, type SeenRequest, startScriptedCa, type UsualAnswer } from './scripted-ca.ts';
 import { createTestRoot } from './test-ca.ts';
 
 type OrderStatus = 'pending' | 'ready' | 'processing' | 'valid' | 'invalid';
@@ -30,6 +30,8 @@ export interface IssuingCa extends ScriptedCa {
   count(operation: SeenRequest['operation']): number;
   /** Called when the CA is told to look at a challenge, instead of believing it. */
   onChallenge: ((order: CaOrder, authorization: CaAuthorization) => void) | null;
+  /** Answers an equal newOrder with the ACME order that is open already, as Let's Encrypt does. */
+  reusesOrders: boolean;
   /** What orders are after finalize; the certificate is there with `valid`. */
   afterFinalize: OrderStatus;
 }
@@ -67,8 +69,16 @@ export async function startIssuingCa(): Promise<IssuingCa> {
 
   const answers: Partial<Record<SeenRequest['operation'], (request: SeenRequest, base: string) => UsualAnswer>> = {
     newOrder({ payload }, base) {
-      const id = String(orders.length + 1);
       const names = (payload as { identifiers: { value: string }[] }).identifiers.map(({ value }) => value);
+      const equal = orders.find(
+        ({ status, authorizations }) =>
+          (status === 'pending' || status === 'ready') &&
+          authorizations.map(({ name }) => name).join() === names.join(),
+      );
+      if (ca.reusesOrders && equal) {
+        return { status: 201, headers: { location: `${base}/order/${equal.id}` }, body: orderBody(equal, base) };
+      }
+      const id = String(orders.length + 1);
       const order: CaOrder = {
         ...{ id, status: 'pending', error: null, certificate: null },
         authorizations: names.map((name, i) => ({
@@ -99,6 +109,8 @@ export async function startIssuingCa(): Promise<IssuingCa> {
     },
     finalize({ id, payload }, base) {
       const order = find(id);
+      if (order.status !== 'ready')
+        return { status: 403, body: problem('orderNotReady', `the order is ${order.status}`) };
       order.status = ca.afterFinalize;
       order.certificate = issuer.issueFor(Buffer.from((payload as { csr: string }).csr, 'base64url'));
       return { status: 200, body: orderBody(order, base) };
@@ -113,6 +125,7 @@ export async function startIssuingCa(): Promise<IssuingCa> {
     orders,
     count: (operation: SeenRequest['operation']) => scripted.seen.filter((one) => one.operation === operation).length,
     onChallenge: null,
+    reusesOrders: false,
     afterFinalize: 'valid' as const,
   });
   return ca;
