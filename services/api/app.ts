@@ -5,7 +5,7 @@ import { CertlineError } from '#libs/errors';
 import type { ApiKey } from '#libs/model/api-key';
 import type { Resources } from '#libs/service/resources';
 import { authenticate } from './authenticate.ts';
-import { challengeHandler } from './challenges.ts';
+import { answerChallenge } from './challenges.ts';
 import { docsRouter } from './docs.ts';
 import { openApiDocument } from './openapi.ts';
 import { problemHandler, problemsOf, sendProblem } from './problem-json.ts';
@@ -95,9 +95,9 @@ export function createApp(
     response.locals.route = '/metrics';
     response.type(metrics.registry.contentType).send(await metrics.registry.metrics());
   });
-  app.get(`${challengePath}:token`, (request, response, next) => {
+  app.get(`${challengePath}:token`, (request, response) => {
     response.locals.route = `${challengePath}:token`;
-    return challengeHandler(store.challengeAnswers.get)(request, response, next);
+    return answerChallenge(store.challengeAnswers.get, request.params.token, response);
   });
   const document = openApiDocument(routes);
   app.get('/openapi.json', (_request, response) => {

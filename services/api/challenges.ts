@@ -1,31 +1,35 @@
-import express, { type Express, type RequestHandler } from 'express';
+import type { RequestListener, ServerResponse } from 'node:http';
 import { challengePath } from '#libs/challenges/http-01';
 
 /** Characters of a token (RFC 8555 §8.1: base64url). */
 const tokenForm = /^[A-Za-z0-9_-]{1,256}$/;
+const plain = 'text/plain; charset=utf-8';
 
-/** Answers http-01 challenges from the store (RFC 8555 §8.3), without authentication. */
-export function challengeHandler(answerOf: (token: string) => Promise<string | null>): RequestHandler {
-  return async (request, response) => {
-    const token = String(request.params.token ?? '');
-    const answer = tokenForm.test(token) ? await answerOf(token) : null;
-    response.setHeader('cache-control', 'no-store');
-    if (answer === null) response.status(404).type('text/plain').send('no such challenge\n');
-    else response.status(200).type('application/octet-stream').send(answer);
-  };
+type AnswerOf = (token: string) => Promise<string | null>;
+
+function reply(response: ServerResponse, status: number, type: string, text: string): void {
+  const headers = { 'content-type': type, 'content-length': Buffer.byteLength(text), 'cache-control': 'no-store' };
+  response.writeHead(status, headers).end(text);
 }
 
-/** The plain-HTTP port: challenges and nothing else. */
-export function challengeApp(answerOf: (token: string) => Promise<string | null>): Express {
-  const app = express().disable('x-powered-by').disable('etag');
-  app.get(`${challengePath}:token`, challengeHandler(answerOf));
-  app.use((_request, response) => {
-    response.status(404).type('text/plain').send('this port answers ACME challenges only\n');
-  });
-  app.use(((error, _request, response, _next) => {
-    // A path that does not decode is nobody's token.
-    if (error instanceof URIError) response.status(404).type('text/plain').send('no such challenge\n');
-    else response.status(503).type('text/plain').send('the store does not answer\n');
-  }) satisfies express.ErrorRequestHandler);
-  return app;
+/** Answers an http-01 challenge from the store (RFC 8555 §8.3), without authentication; throws what the store throws. */
+export async function answerChallenge(answerOf: AnswerOf, token: string, response: ServerResponse): Promise<void> {
+  const answer = tokenForm.test(token) ? await answerOf(token) : null;
+  if (answer === null) reply(response, 404, plain, 'no such challenge\n');
+  else reply(response, 200, 'application/octet-stream', answer);
+}
+
+/**
+ * The plain-HTTP port: challenges and nothing else. Without Express, since a CA asks several times for every name, and
+ * anybody at all may ask.
+ */
+export function challengeListener(answerOf: AnswerOf): RequestListener {
+  return ({ method, url = '' }, response) => {
+    const [path = ''] = url.split('?');
+    if (!path.startsWith(challengePath) || (method !== 'GET' && method !== 'HEAD'))
+      return reply(response, 404, plain, 'this port answers ACME challenges only\n');
+    answerChallenge(answerOf, path.slice(challengePath.length), response).catch(() => {
+      if (!response.headersSent) reply(response, 503, plain, 'the store does not answer\n');
+    });
+  };
 }

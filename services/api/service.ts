@@ -14,7 +14,7 @@ import { apiKeyRoutes } from './api-keys.ts';
 import { createApp } from './app.ts';
 import { ensureFirstKey } from './authenticate.ts';
 import { certificateRoutes } from './certificates.ts';
-import { challengeApp } from './challenges.ts';
+import { challengeListener } from './challenges.ts';
 import { eventRoutes } from './events.ts';
 import { createIntake } from './order-intake.ts';
 import { orderRoutes } from './orders.ts';
@@ -85,7 +85,7 @@ export async function startApi(resources: Resources, config: Config<(typeof sect
   const app = createApp(routes, resources, { requestsPerMinute: config.RATE_LIMIT_PER_MINUTE });
   const server = await listen(app, config.API_HOST, config.API_PORT, 'API_PORT');
   const challenges = await listen(
-    challengeApp(store.challengeAnswers.get),
+    challengeListener(store.challengeAnswers.get),
     config.CHALLENGE_HOST,
     config.CHALLENGE_PORT,
     'CHALLENGE_PORT',

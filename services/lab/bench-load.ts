@@ -40,7 +40,17 @@ export function namesOf(kind: string, count: number): string[] {
   return Array.from({ length: count }, (_, index) => `${kind}-${index + 1}.bench.example.com`);
 }
 
-/** Does `work` for every name, with `inFlight` of them under way at any time; ends with the first that fails. */
+/** Nothing was finished for a long time: most likely the Pebble has deadlocked, as each does sooner or later under load. */
+export class Standstill extends Error {
+  override readonly name = 'Standstill';
+}
+
+const standstillMs = 20_000;
+
+/**
+ * Does `work` for every name, with `inFlight` of them under way at any time. Ends with the first that fails, or with a
+ * `Standstill`; what is under way then fails when its Pebble is closed.
+ */
 export async function runLoad(
   names: readonly string[],
   inFlight: number,
@@ -57,7 +67,17 @@ export async function runLoad(
       latencies.push(performance.now() - begun);
     }
   };
-  await Promise.all(Array.from({ length: inFlight }, client));
+  let watch: NodeJS.Timeout | undefined;
+  const standstill = new Promise<never>((_resolve, reject) => {
+    let seen = -1;
+    watch = setInterval(() => {
+      if (latencies.length === seen) reject(new Standstill(`nothing was finished in ${standstillMs / 1_000} s`));
+      seen = latencies.length;
+    }, standstillMs);
+  });
+  await Promise.race([Promise.all(Array.from({ length: inFlight }, client)), standstill]).finally(() =>
+    clearInterval(watch),
+  );
   return { seconds: (performance.now() - start) / 1000, latencies };
 }
 
