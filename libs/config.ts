@@ -16,7 +16,7 @@ export const secretVariables = ['REDIS_URL', 'MASTER_KEY', 'BOOTSTRAP_API_KEY'] 
 const sections = {
   redis: {
     REDIS_URL: z
-      .string()
+      .url({ protocol: /^rediss?$/, error: 'give a URL that begins with redis:// or rediss://' })
       .optional()
       .describe(
         'Redis to use, `redis://` or `rediss://` with password. `npm start` starts one with its data in `./data` when it is not set; the single services need it.',

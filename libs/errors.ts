@@ -17,8 +17,8 @@ export type Plan =
   | { kind: 'retryable'; notBefore?: number; attempts?: number }
   /** Give the slot back until `until` (ms since the epoch); uses no attempt. */
   | { kind: 'wait'; until: number }
-  /** Abandon the ACME order and begin again at validation with a new one: epoch + 1, within a budget; not before `notBefore`. */
-  | { kind: 'restart'; notBefore?: number; attempts?: number }
+  /** Abandon the ACME order and begin again at validation with a new one: epoch + 1, within a budget; not before `notBefore`. `free`: nobody failed, soon and outside the budget. */
+  | { kind: 'restart'; notBefore?: number; attempts?: number; free?: true }
   /** An account is bad: hold all of its orders until it is mended. */
   | { kind: 'park' };
 

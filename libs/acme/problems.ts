@@ -175,7 +175,7 @@ export function acmeError(answer: TransportAnswer, call: AcmeCall, now: number):
   const found = problem
     ? judge({ ...seen, problem }, problem.subproblems)
     : byStatus({ ...seen, problem: nothingSaid }, false);
-  const page = clip(answer.body.replace(/<[^>]*>/g, ' '), 200);
+  const page = clip(answer.body.slice(0, 2_000).replace(/<[^>]*>/g, ' '), 200);
   const words = problem ? wordsOf(problem) : page || 'no further words';
   const hint = found.hint ? `; ${found.hint}` : '';
   const source = `HTTP ${answer.status}${problem ? `, ${problem.type}` : ''}`;

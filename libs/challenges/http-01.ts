@@ -34,7 +34,10 @@ export function createHttp01Solver({ answers, read, port, selfCheck }: Http01Opt
       }
       if (seen.status !== 200 || seen.body.trimEnd() !== keyAuthorization) {
         // The start of a body tells a proxy's error page from a wrong account's answer.
-        const evidence = { ...seen, url, body: seen.body.slice(0, 200) };
+        const evidence =
+          seen.url === url
+            ? { ...seen, body: seen.body.slice(0, 200) }
+            : { url, redirectedTo: seen.url, status: seen.status };
         const words = seen.status === 200 ? 'another text' : `status ${seen.status}`;
         throw new CertlineError('http01_wrong_answer', `${url} answers with ${words} (${seen.address})`, {
           plan,

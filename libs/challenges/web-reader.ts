@@ -96,16 +96,21 @@ function inWords(error: unknown): string {
   return error.message || code || error.name;
 }
 
-export function createWebReader(lookup: Lookup | null): WebReader {
-  return async (start, signal) => {
+/**
+ * `ports`: where redirects may lead, as a CA would follow them. One deadline holds for all hops together.
+ * What is seen after a redirect is told by its status alone: whoever orders a name must not be able to read our network through it.
+ */
+export function createWebReader(lookup: Lookup | null, ports: readonly number[] = [80, 443]): WebReader {
+  return async (start, caller) => {
+    const signal = AbortSignal.any([caller, AbortSignal.timeout(timeoutMs)]);
     let url = new URL(start);
     for (let hop = 0; hop <= maxRedirects; hop += 1) {
       let seen: Hop;
       try {
-        seen = await readOnce(url, lookup, AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]));
+        seen = await readOnce(url, lookup, signal);
       } catch (error) {
-        if (signal.aborted) throw signal.reason;
-        return { error: `${hop > 0 ? `redirected to ${url.href}: ` : ''}${inWords(error)}` };
+        if (caller.aborted) throw caller.reason;
+        return { error: hop > 0 ? `redirected to ${url.href}, which cannot be read` : inWords(error) };
       }
       const { status, location, body, address } = seen;
       if (![301, 302, 303, 307, 308].includes(status) || location === undefined)
@@ -117,6 +122,9 @@ export function createWebReader(lookup: Lookup | null): WebReader {
       }
       if (url.protocol !== 'http:' && url.protocol !== 'https:')
         return { error: `redirects to ${url.protocol}`, address };
+      const port = Number(url.port) || (url.protocol === 'https:' ? 443 : 80);
+      if (!ports.includes(port))
+        return { error: `redirects to port ${port}; a CA follows to ${ports.join(' and ')} only`, address };
     }
     return { error: `more than ${maxRedirects} redirects` };
   };

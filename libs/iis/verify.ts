@@ -4,6 +4,7 @@ import { nameCovers } from '../model/domain-name.ts';
 import { parseBindingInformation } from './binding-information.ts';
 import { probeThumbprint } from './handshake.ts';
 import type { Binding, BindingChange, HostState, IisHost } from './iis-host.ts';
+import { bindingOf } from './put-back.ts';
 
 /** A binding that does not serve what it ought to. */
 export interface Mismatch {
@@ -100,6 +101,11 @@ export async function verifyBindings(host: IisHost, options: VerifyOptions): Pro
       const mismatch = site.state === 'Started' ? await look(host, address, name, options) : null;
       if (mismatch) return { mismatch, state };
     }
+  }
+  const gone = changes.find((change) => change.op !== 'remove' && bindingOf(state, change) === undefined);
+  if (gone) {
+    const error = `the binding is gone from site ${gone.siteId}`;
+    return { mismatch: { binding: gone.bindingInformation, seen: null, error }, state };
   }
   return { mismatch: null, state };
 }

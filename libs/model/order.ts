@@ -46,7 +46,8 @@ export const orderRequestSchema = z.object({
 });
 export type OrderRequest = z.infer<typeof orderRequestSchema>;
 
-export const errorCodeSchema = z.enum(Object.keys(errorCodes) as [ErrorCode, ...ErrorCode[]]);
+/** A code of another version, met while an upgrade is under way, must not make the record unreadable. */
+export const errorCodeSchema = z.enum(Object.keys(errorCodes) as [ErrorCode, ...ErrorCode[]]).catch('unexpected');
 
 const orderErrorSchema = z.object({
   code: errorCodeSchema,

@@ -4,7 +4,13 @@ import { z } from 'zod';
 export const transportSchema = z.discriminatedUnion('kind', [
   z.strictObject({
     kind: z.literal('lab'),
-    url: z.url({ protocol: /^http$/ }).describe('Control address of the simulated host'),
+    url: z
+      .url({
+        protocol: /^http$/,
+        hostname: /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/,
+        error: 'the URL of a simulated host on this machine (http, loopback)',
+      })
+      .describe('Control address of the simulated host'),
   }),
 ]);
 export type Transport = z.infer<typeof transportSchema>;

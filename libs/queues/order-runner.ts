@@ -107,7 +107,7 @@ export function createOrderRunner<S extends StageName>(stage: S, options: Runner
       const now = clock.now();
       const dueAt = order.nextAttemptAt ?? order.stageSince;
       // A few milliseconds early is on time: timers and clocks of two machines differ.
-      if (dueAt > now + 50) return { kind: 'early', at: dueAt };
+      if (order.nextAttemptAt !== null && dueAt > now + 50) return { kind: 'early', at: dueAt };
       const permanent = { plan: { kind: 'permanent' } } as const;
       if (crashes > poisonLimit) {
         return refuse(
@@ -159,6 +159,8 @@ export function createOrderRunner<S extends StageName>(stage: S, options: Runner
       const { kind, order: next } = outcome;
       const nextAttempt = next.nextAttemptAt === null ? {} : { nextAttemptAt: next.nextAttemptAt };
       const event = { type: eventOf[kind], at: now, stage, code: error.code, detail: error.message, ...nextAttempt };
+      // The account first: an order that is held while its account is not would wait for ever if this process died in between.
+      if (kind === 'parked') await options.parkAccount(next.request.account, error);
       const saved = await orders.save(run.order, next, [event]);
       measure(run, saved === null ? 'stale' : kind, error.code);
       if (saved === null) return null;
@@ -169,7 +171,6 @@ export function createOrderRunner<S extends StageName>(stage: S, options: Runner
         error.message,
       );
       if (kind === 'failed') metrics.orderDuration.observe({ outcome: 'failed' }, (now - saved.createdAt) / 1000);
-      if (kind === 'parked') await options.parkAccount(saved.request.account, error);
       if (kind === 'restart') await producer.enqueue(saved);
       return { kind, order: saved };
     },

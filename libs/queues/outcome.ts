@@ -61,6 +61,11 @@ export function afterFailure(order: Order, stage: StageName, error: CertlineErro
       },
     };
   }
+  if (plan.kind === 'restart' && plan.free && (order.status === 'pending' || order.status === 'validated')) {
+    const at = now + backoff(retry, 1, random) * scale;
+    const next = { ...restarted(order, now), restarts: order.restarts };
+    return { kind: 'restart', order: { ...next, error: record, nextAttemptAt: Math.round(at) } };
+  }
   if (plan.kind === 'restart' && (order.status === 'pending' || order.status === 'validated')) {
     if (order.restarts + 1 >= Math.min(restartPolicy.attempts, plan.attempts ?? restartPolicy.attempts))
       return giveUp();

@@ -56,12 +56,8 @@ export function createProducer({ redis, prefix, clock, onError }: ProducerOption
     const data: TargetJob = { target };
     if (delayMs > 0) {
       // A job of its own kind: while one waits its time, deployments that are due at once must not be held up by it.
-      const deduplication = {
-        id: `${target}.wake`,
-        extend: false,
-        replace: true,
-        ttl: delayMs,
-      };
+      // Without a time to live the key goes with its job: a wake that came early never hides a later one.
+      const deduplication = { id: `${target}.wake`, replace: true };
       await queues.deployment.add('wake', data, {
         delay: delayMs,
         deduplication,
@@ -81,6 +77,7 @@ export function createProducer({ redis, prefix, clock, onError }: ProducerOption
       jobId: jobId(order.id, stage, order.epoch),
       attempts: bullmqAttempts,
       backoff: { type: 'custom' },
+      stackTraceLimit: 1,
       ...(delay > 0 ? { delay } : {}),
     });
   }

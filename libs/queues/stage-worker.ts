@@ -122,6 +122,8 @@ export function startStageWorker<S extends 'validation' | 'issuance'>(
 
 /** Orders that one job takes for a target; the rest follow in the next. */
 const batch = 100;
+/** When an order that could not be read is looked at again. */
+const putOffMs = 60_000;
 
 /** Runs the deployment stage: a job is a target, and drains all orders that are due there. */
 export function startTargetWorker(handler: TargetHandler, settings: WorkerSettings): RunningWorker {
@@ -136,9 +138,15 @@ export function startTargetWorker(handler: TargetHandler, settings: WorkerSettin
   async function beginAll(target: string, crashes: number): Promise<Run<'deployment'>[]> {
     const runs: Run<'deployment'>[] = [];
     for (const id of await orders.due(target, clock.now(), batch)) {
-      const begun = await runner.begin(id, { crashes });
-      if (begun.kind === 'run') runs.push(begun.run);
-      else if (begun.kind === 'stale') await dropUnlessDeployable(target, id);
+      try {
+        const begun = await runner.begin(id, { crashes });
+        if (begun.kind === 'run') runs.push(begun.run);
+        else if (begun.kind === 'stale') await dropUnlessDeployable(target, id);
+      } catch (error) {
+        // A record that cannot be read must not hold up the others.
+        log.error({ err: error, order: id }, 'the order cannot be read: put off');
+        await orders.putOffDue(target, id, clock.now() + putOffMs);
+      }
     }
     return runs;
   }

@@ -5,7 +5,6 @@ import { createLogger, type Logger } from '#libs/logging';
 import { createMetrics, type Metrics } from '#libs/metrics/metrics';
 import { createProducer, type Producer } from '#libs/queues/producer';
 import { checkDurability, connectRedis, type RedisDurability, type RedisRole } from '#libs/store/redis';
-import { createSecretBox, parseMasterKeys, type SecretBox } from '#libs/store/secret-box';
 import { createStore, type Store } from '#libs/store/store';
 
 /** What every process has: built once in its `main.ts`, handed to all of its parts. */
@@ -20,6 +19,11 @@ export interface Resources {
   close(): Promise<void>;
 }
 
+/** A Redis URL without its password. */
+function placeOf(url: string): string {
+  return new URL(url).host;
+}
+
 /** Connects and checks. Throws when Redis would lose orders. */
 export async function openResources(
   service: string,
@@ -29,9 +33,13 @@ export async function openResources(
 ): Promise<Resources> {
   if (!config.REDIS_URL)
     throw new Error('REDIS_URL is not set: name the Redis that all services share, or use `npm start`');
+  const redisUrl = config.REDIS_URL;
   const log = createLogger(service, config.LOG_LEVEL);
-  const onError = (error: Error): void => log.warn({ err: error }, 'Redis connection');
-  const redis = connectRedis(config.REDIS_URL, role, onError);
+  const onError = (error: Error): void => {
+    const why = error.message || ('code' in error ? String(error.code) : error.name);
+    log.warn(`Redis at ${placeOf(redisUrl)} does not answer, trying again: ${why}`);
+  };
+  const redis = connectRedis(redisUrl, role, onError);
   // The API's connection takes no commands before it is ready.
   if (redis.status !== 'ready') await new Promise<void>((resolve) => redis.once('ready', () => resolve()));
   const durability = await checkDurability(redis);
@@ -51,12 +59,4 @@ export async function openResources(
       redis.disconnect();
     },
   };
-}
-
-/** The box that opens secrets. Throws when the process was given no master key. */
-export function requireSecretBox(config: Config<'secrets'>): SecretBox {
-  if (!config.MASTER_KEY) {
-    throw new Error('MASTER_KEY is not set: make one with `openssl rand -base64 32` and give the same to all services');
-  }
-  return createSecretBox(parseMasterKeys(config.MASTER_KEY));
 }

@@ -7,14 +7,14 @@ import { runProcess, type Service } from './run.ts';
 export async function runWorkerProcess<S extends SectionName>(
   name: string,
   sections: readonly S[],
-  start: (resources: Resources, config: Config<S>) => Service,
+  start: (resources: Resources, config: Config<S>) => Service | Promise<Service>,
 ): Promise<void> {
   await runProcess(async () => {
     // All sections in one go, so that every wrong variable is told at once.
     const config = readConfig<S | 'redis' | 'log' | 'metrics'>(['redis', 'log', 'metrics', ...sections], process.env);
     const base: Config<'redis' | 'log' | 'metrics'> = config;
     const resources = await openResources(name, 'worker', config);
-    const service = start(resources, config);
+    const service = await start(resources, config);
     const metrics = await startMetricsServer(resources, base.METRICS_HOST, base.METRICS_PORT);
     resources.log.info({ metricsPort: metrics.port }, `${name} started`);
     return {

@@ -21,6 +21,8 @@ export interface Keys {
   certificatesByRenewal: string;
   chain(sha256: string): string;
   secret(name: string): string;
+  /** A hash from the id of a master key to something sealed with it. */
+  masterKeys: string;
   account(id: string): string;
   accounts: string;
   accountByContact: string;
@@ -57,6 +59,7 @@ export function createKeys(namespace: string): Keys {
     certificatesByRenewal: `${tag}:certificates:renewal`,
     chain: under('chain'),
     secret: under('secret'),
+    masterKeys: `${tag}:master-keys`,
     account: under('account'),
     accounts: `${tag}:accounts`,
     accountByContact: `${tag}:accounts:contact`,

@@ -53,6 +53,10 @@ export interface OrderStore {
   due(target: string, now: number, limit: number): Promise<string[]>;
   /** When the next order of a target is due, if there is one. */
   nextDue(target: string): Promise<number | null>;
+  /** Puts an order on its target's list if it is not there: the net under a removal that raced with its becoming due. */
+  ensureDue(order: Order): Promise<void>;
+  /** Changes when an order of a target's list is due. */
+  putOffDue(target: string, id: string, at: number): Promise<void>;
   /** Takes an order off a target's list: for ids whose record is gone. */
   dropDue(target: string, id: string): Promise<void>;
   parked(account: string): Promise<string[]>;
@@ -84,10 +88,16 @@ function indexCommands(keys: Keys, order: Order, previous: Order | null): Comman
   if (dropped.length > 0) commands.push(['DEL', ...dropped.map(({ token }) => keys.challenge(token))]);
   const { deploy } = order.request;
   if (deploy.mode !== 'none') {
-    if (stageOf(order) === 'deployment' && !held) commands.push(['ZADD', keys.dueOrders(deploy.target), dueAt, id]);
+    if (stageOf(order) === 'deployment' && !held)
+      commands.push(['ZADD', keys.dueOrders(deploy.target), dueNow(order), id]);
     else if (previous?.status === 'issued') commands.push(['ZREM', keys.dueOrders(deploy.target), id]);
   }
   return commands;
+}
+
+/** Score of an order on its target's list: 0 is now, whatever another machine's clock says. */
+function dueNow(order: Order): string {
+  return String(order.nextAttemptAt ?? 0);
 }
 
 function recordCommand(keys: Keys, order: Order, write: string): Command {
@@ -181,6 +191,15 @@ export function createOrderStore(redis: Redis, keys: Keys): OrderStore {
     async nextDue(target) {
       const [, score] = await redis.zrangebyscore(keys.dueOrders(target), '-inf', '+inf', 'WITHSCORES', 'LIMIT', 0, 1);
       return score === undefined ? null : Number(score);
+    },
+    async ensureDue(order) {
+      const { deploy } = order.request;
+      if (deploy.mode === 'none' || stageOf(order) !== 'deployment' || isFinal(order) || order.parkedOn !== null)
+        return;
+      await redis.zadd(keys.dueOrders(deploy.target), 'NX', dueNow(order), order.id);
+    },
+    async putOffDue(target, id, at) {
+      await redis.zadd(keys.dueOrders(target), 'XX', String(at), id);
     },
     async dropDue(target, id) {
       await redis.zrem(keys.dueOrders(target), id);

@@ -28,6 +28,9 @@ export interface SecretStore {
   /** Keeps a sealed secret under a name that is free; answers the one that counts: the first. */
   putOnce(name: string, sealed: string): Promise<string>;
   get(name: string): Promise<string | null>;
+  /** Proofs of the master keys that secrets were sealed with, by key id. */
+  masterKeyProofs(): Promise<Record<string, string>>;
+  addMasterKeyProof(keyId: string, sealed: string): Promise<void>;
 }
 
 /** The system of record: all that certline knows. */
@@ -110,6 +113,10 @@ export function createStore(redis: Redis, namespace: string): Store {
         return (await redis.get(keys.secret(name))) ?? sealed;
       },
       get: (name) => redis.get(keys.secret(name)),
+      masterKeyProofs: () => redis.hgetall(keys.masterKeys),
+      async addMasterKeyProof(keyId, sealed) {
+        await redis.hsetnx(keys.masterKeys, keyId, sealed);
+      },
     },
     challengeAnswers: createChallengeAnswers(redis, keys),
     leases: createLeases(redis, keys),

@@ -64,9 +64,16 @@ export function apiKeyRoutes(keys: RecordStore<ApiKey>, clock: Clock): Route[] {
       summary: 'Revoke an API key',
       answers: { 200: { description: 'The revoked key', schema: keyView } },
       errors: ['not_found'],
-      async handle({ params }) {
+      async handle({ params, key: asking }) {
         const key = await keys.get(params.id ?? '');
         if (key === null) throw new CertlineError('not_found', 'there is no such API key');
+        if (key.id === asking?.id) {
+          const detail =
+            'a key cannot revoke itself, so that one that may do it is always left: use another key with the scope admin';
+          throw new CertlineError('request_invalid', detail, {
+            problems: [{ path: 'id', code: 'request_invalid', detail }],
+          });
+        }
         const revoked = { ...key, revokedAt: key.revokedAt ?? clock.now() };
         await keys.put(revoked);
         return { status: 200, json: view(revoked) };

@@ -15,6 +15,11 @@ const policy =
 /** The readable page of the OpenAPI document at `/docs`, with nothing loaded from elsewhere. */
 export function docsRouter(): Router {
   const router = Router();
+  // Its links are relative: with a slash behind they would lead nowhere.
+  router.get('/docs/', (request, response, next) => {
+    if (request.path.endsWith('/')) response.redirect('../docs');
+    else next();
+  });
   router.get('/docs', (_request, response) => {
     response.setHeader('content-security-policy', policy).type('html').send(page);
   });

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { Clock } from '#libs/clock';
 import { CertlineError, type Problem } from '#libs/errors';
 import { parseBindingInformation } from '#libs/iis/binding-information';
+import { planDeployment } from '#libs/iis/deployment-plan';
 import type { HostState, IisHost } from '#libs/iis/iis-host';
 import type { Account } from '#libs/model/account';
 import { keyTypes } from '#libs/model/certificate';
@@ -52,6 +53,9 @@ export interface IntakeDeps {
   openHost(target: Target): IisHost;
   clock: Clock;
 }
+
+/** Stands for a certificate that is not there yet. */
+const noThumbprint = '0'.repeat(40);
 
 function invalid(
   path: string,
@@ -167,6 +171,25 @@ export function createIntake({
     return [];
   }
 
+  /**
+   * Whether the host would take the certificate anywhere: an order that must fail after it cost a certificate is refused before.
+   * A host that does not answer now may be back when the certificate is there.
+   */
+  async function checkDeployable(names: readonly string[], deploy: Deploy, signal: AbortSignal): Promise<void> {
+    if (deploy.mode === 'none') return;
+    try {
+      const state = await openHost(await targetOf(deploy.target, 'deploy.target')).read(signal);
+      planDeployment(state, { names, thumbprint: noThumbprint }, deploy);
+    } catch (error) {
+      if (!(error instanceof CertlineError)) throw error;
+      const { code, message: detail } = error;
+      if (code !== 'site_not_found' && code !== 'nothing_to_bind') return;
+      throw new CertlineError(code, detail, {
+        problems: [{ path: code === 'site_not_found' ? 'deploy.site' : 'deploy', code, detail }],
+      });
+    }
+  }
+
   return async (body, signal) => {
     const problems: Problem[] = [];
     const challenge = await noting(problems, () => challengeOf(body));
@@ -179,8 +202,10 @@ export function createIntake({
 
     // Last: it asks the target's host.
     const read = body.source ? await namesOfSite(body.source, account, signal) : null;
+    const names = read ? parseNames(read.names, policyOf(account), 'source') : typed;
+    await checkDeployable(names, deploy, signal);
     const request: OrderRequest = {
-      names: read ? parseNames(read.names, policyOf(account), 'source') : typed,
+      names,
       account: account.id,
       challenge: { type: challenge },
       keyType: body.key.type,

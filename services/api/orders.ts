@@ -43,6 +43,7 @@ const intakeErrors: ErrorCode[] = [
   'challenge_unsupported',
   'site_not_found',
   'site_has_no_names',
+  'nothing_to_bind',
 ];
 const retryBody = z
   .strictObject({

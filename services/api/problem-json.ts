@@ -20,18 +20,28 @@ export const problemSchema = z.object({
     .describe('The fields that are wrong'),
 });
 
+/** Problems that are told of one request; whoever sends hundreds does not read them. */
+const maxProblems = 20;
+
 /** Field problems of a body or query that does not fit its schema. */
 export function problemsOf(error: z.ZodError): Problem[] {
-  return error.issues.flatMap((issue) => {
-    const keys = issue.code === 'unrecognized_keys' ? issue.keys.map((key) => [key]) : [[]];
+  const problems = error.issues.flatMap((issue) => {
+    const unknown = issue.code === 'unrecognized_keys';
+    const keys = unknown ? issue.keys.slice(0, maxProblems).map((key) => [key.slice(0, 100)]) : [[]];
+    const missing = issue.code === 'invalid_type' && issue.message.endsWith('received undefined');
     return keys.map((key) => ({
       path: [...issue.path, ...key]
         .map((part, i) => (typeof part === 'number' ? `[${part}]` : `${i ? '.' : ''}${String(part)}`))
         .join(''),
-      code: 'request_invalid',
-      detail: issue.message,
+      code: 'request_invalid' as const,
+      detail: unknown ? 'unknown field' : missing ? 'is missing' : issue.message,
     }));
   });
+  // One rule of several parts says the same more than once.
+  const first = problems.filter(
+    (one, i) => problems.findIndex(({ path, detail }) => path === one.path && detail === one.detail) === i,
+  );
+  return first.slice(0, maxProblems);
 }
 
 /** Foreign errors as ours: the only place where the API translates. */

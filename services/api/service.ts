@@ -4,7 +4,8 @@ import type { Config } from '#libs/config';
 import { openIisHost } from '#libs/iis/hosts';
 import { createAccountSessions } from '#libs/service/account-sessions';
 import { createCertificateReader, readChain } from '#libs/service/certificate-reader';
-import { type Resources, requireSecretBox } from '#libs/service/resources';
+import { openSecretBox } from '#libs/service/open-secret-box';
+import type { Resources } from '#libs/service/resources';
 import type { Service } from '#libs/service/run';
 import { createEventFeed } from '#libs/store/order-events';
 import { createPrivateKeys } from '#libs/store/private-keys';
@@ -60,7 +61,7 @@ export async function startApi(resources: Resources, config: Config<(typeof sect
     log.warn({ err: error }, 'Redis connection'),
   );
   const feed = createEventFeed(feedConnection, store.keys, (error) => log.warn({ err: error }, 'event feed'));
-  const box = config.MASTER_KEY ? requireSecretBox(config) : null;
+  const box = config.MASTER_KEY ? await openSecretBox(store, config) : null;
   const sessions = box ? createAccountSessions(resources, box) : null;
   const registrar = box && sessions ? { sessions, privateKeys: createPrivateKeys(store.secrets, box) } : null;
   const intake = createIntake({

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { createPfx, pfxFormFor } from '#libs/crypto/pfx';
 import { asCertlineError, CertlineError } from '#libs/errors';
-import { type BindingPlan, planBindings } from '#libs/iis/binding-plan';
+import type { BindingPlan } from '#libs/iis/binding-plan';
+import { defaultStore, planDeployment } from '#libs/iis/deployment-plan';
 import type { HostState, IisHost } from '#libs/iis/iis-host';
 import { putBack } from '#libs/iis/put-back';
 import { type Mismatch, verifyBindings } from '#libs/iis/verify';
@@ -31,6 +32,9 @@ interface Job {
   store: string;
 }
 
+/** What was wrong with a job, and how many bindings were put back for it. */
+type Undone = Mismatch & { putBack: number };
+
 const placeOf = ({ siteId, bindingInformation }: { siteId: number; bindingInformation: string }): string =>
   `${siteId} ${bindingInformation}`;
 
@@ -54,16 +58,7 @@ function planOf(order: IssuedOrder, certificate: Certificate, state: HostState):
   const { deploy } = order.request;
   if (deploy.mode === 'none')
     throw new CertlineError('unexpected', 'an order without deployment came to the deployment stage');
-  const { mode, target: _target, store = 'My', ...options } = deploy;
-  const plan = planBindings(state, certificate, { mode, store, ...options });
-  const bound = plan.unbound.length < certificate.names.length;
-  if (mode !== 'store' && plan.changes.length === 0 && !bound) {
-    const reasons = plan.skipped.map(({ bindingInformation, reason }) => `${bindingInformation}: ${reason}`);
-    throw new CertlineError('nothing_to_bind', `no binding fits ${certificate.names.join(', ')}`, {
-      evidence: { skipped: reasons },
-    });
-  }
-  return { plan, store };
+  return { plan: planDeployment(state, certificate, deploy), store: deploy.store ?? defaultStore };
 }
 
 /** Deployment: everything that is due on a host in one commit, proved by TLS handshakes, put back when they show something else. */
@@ -88,26 +83,28 @@ export function createDeployHandler({ findTarget, openHost, openCertificate }: D
     before: HostState,
     jobs: readonly Job[],
     { clock, signal }: Context,
-  ): Promise<Map<Job, Mismatch>> {
+  ): Promise<Map<Job, Undone>> {
     for (const job of jobs) await importCertificate(host, job, before, signal);
     const changes = jobs.flatMap(({ plan }) => plan.changes);
     if (changes.length > 0) await host.apply(changes, signal);
-    const bad = new Map<Job, Mismatch>();
+    const bad = new Map<Job, Undone>();
     for (const job of jobs) {
       const { certificate, plan } = job;
       const { mismatch, state } = await verifyBindings(host, { certificate, changes: plan.changes, clock, signal });
       if (mismatch === null) continue;
-      bad.set(job, mismatch);
       const undo = putBack(before, state, plan.changes);
       if (undo.length > 0) await host.apply(undo, signal);
+      bad.set(job, { ...mismatch, putBack: undo.length });
     }
     return bad;
   }
 
-  function outcomeOf({ order, certificate }: Job, mismatch: Mismatch | undefined, now: number): TargetOutcome {
+  function outcomeOf({ order, certificate }: Job, mismatch: Undone | undefined, now: number): TargetOutcome {
     if (!mismatch) return { id: order.id, deployed: deployed(order, now) };
     const seen = mismatch.seen ?? mismatch.error ?? 'nothing';
-    const detail = `${mismatch.binding} serves ${seen} instead of ${certificate.thumbprint}; the bindings are as they were before`;
+    const undone =
+      mismatch.putBack > 0 ? `${mismatch.putBack} bindings were put back as they were` : 'nothing had to be put back';
+    const detail = `${mismatch.binding} serves ${seen} instead of ${certificate.thumbprint}; ${undone}`;
     return {
       id: order.id,
       error: new CertlineError('handshake_mismatch', detail, { plan: putBackPlan, evidence: { ...mismatch } }),

@@ -73,7 +73,20 @@ async function obtain(
   deps: IssueDeps,
   context: Context,
 ): Promise<AcmeOrder> {
-  const read = (): Promise<AcmeOrder> => session.order(order.acmeOrder.url, context.signal);
+  const read = async (): Promise<AcmeOrder> => {
+    try {
+      return await session.order(order.acmeOrder.url, context.signal);
+    } catch (error) {
+      // A proxy's 404 page is not the CA's word, and a new ACME order now could mean a second certificate.
+      const isPage =
+        error instanceof CertlineError && error.code === 'acme_order_gone' && error.evidence?.type === undefined;
+      if (isPage)
+        throw new CertlineError('ca_protocol_error', error.message, {
+          ...(error.evidence ? { evidence: error.evidence } : {}),
+        });
+      throw error;
+    }
+  };
   let state = inDoubt ? await read() : null;
   if (state === null || state.status === 'ready') state = await finalize(order, session, deps, context);
   if (state.status === 'processing' || state.status === 'ready') {
@@ -110,6 +123,9 @@ export function createIssueHandler(deps: IssueDeps): StageHandler<'issuance'> {
         throw new CertlineError(
           'acme_order_taken',
           'the certificate of the ACME order is for the key of another order',
+          {
+            plan: { kind: 'restart', free: true },
+          },
         );
       }
       const seen = checkIssued({ chainPem: pem, names, privateKeyPem, now });

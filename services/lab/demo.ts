@@ -1,12 +1,11 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { probeThumbprint } from '#libs/iis/handshake';
 import { createLabHost } from '#libs/iis/lab-host';
 import { type ApiClient, createApiClient } from './api-client.ts';
 import { type Lab, type LabHost, serviceNames, startLab } from './lab.ts';
-import { changedMetrics, readMetrics } from './metric-diff.ts';
+import { changedMetrics, metricsUrls, readMetrics } from './metric-diff.ts';
 
 const once = process.argv.includes('--once');
 const started = performance.now();
@@ -159,39 +158,55 @@ async function run(lab: Lab): Promise<void> {
 
   heading('Metrics that moved');
   const moved = changedMetrics(before, await readMetrics(lab));
-  for (const line of moved) say(`  ${line}`);
+  const shown = moved.filter((line) =>
+    /^certline_(stage_attempts_total|orders\{|deployments_total|acme_requests_total)/.test(line),
+  );
+  for (const line of shown) say(`  ${line}`);
+  const metrics = await metricsUrls(lab);
+  say(`  and ${moved.length - shown.length} more`);
   claim(
     moved.some((line) => line.startsWith('certline_stage_attempts_total')),
     'every stage has counted its attempts',
   );
 
+  if (once) return;
   heading('Where to look');
-  say(`  API            ${lab.apiUrl}/v1/orders`);
   say(`  documentation  ${lab.apiUrl}/docs`);
-  say(`  metrics        ${lab.apiUrl}/metrics`);
-  say(`  API key        ${lab.apiKey}`);
-  say(`  account ${String(account.id)}, target ${String(target.id)}, logs in ${lab.dir}`);
+  say(`  metrics        ${metrics.join('  ')}`);
+  say(`  logs           ${lab.dir}`);
+  say('  To go on with the README, paste this:');
+  say(`  API=${lab.apiUrl} KEY=${lab.apiKey} ACCOUNT=${String(account.id)} TARGET=${String(target.id)}`);
 }
+
+/** Resolves when the demo is told to end, by Ctrl-C or by whoever started it. */
+const told = new Promise<'told'>((resolve) => {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => resolve('told'));
+});
+// The reader of our output may go away (`| head`): that ends the demo too, cleanly.
+const unread = new Promise<'told'>((resolve) => process.stdout.on('error', () => resolve('told')));
 
 const dir = await mkdtemp(join(tmpdir(), 'certline-demo-'));
 heading('Starting the lab');
 const lab = await startLab({ dir });
 let code = 1;
+let keepLogs = false;
 try {
-  await run(lab);
-  code = failures.length === 0 ? 0 : 1;
-  say(failures.length === 0 ? `\nAll of it is true, after ${seconds().trim()}.` : `\nNot true: ${failures.join('; ')}`);
-  if (!once) {
-    say('It stays up until Ctrl-C.');
-    const ctrlC = new AbortController();
-    process.once('SIGINT', () => ctrlC.abort());
-    process.once('SIGTERM', () => ctrlC.abort());
-    await delay(2 ** 31 - 1, undefined, { signal: ctrlC.signal }).catch(() => {});
+  if ((await Promise.race([run(lab), told, unread])) !== 'told') {
+    code = failures.length === 0 ? 0 : 1;
+    say(
+      failures.length === 0 ? `\nAll of it is true, after ${seconds().trim()}.` : `\nNot true: ${failures.join('; ')}`,
+    );
+    if (!once) {
+      say('It stays up until Ctrl-C.');
+      await Promise.race([told, unread, new Promise(() => setInterval(() => {}, 2 ** 30))]);
+    }
   }
+  keepLogs = failures.length > 0;
 } catch (error) {
+  keepLogs = true;
   say(`\nThe demo failed: ${error instanceof Error ? error.message : String(error)}\nLogs are in ${dir}`);
 } finally {
   await lab.close();
 }
-if (code === 0) await rm(dir, { recursive: true, force: true });
+if (!keepLogs) await rm(dir, { recursive: true, force: true });
 process.exit(code);

@@ -50,7 +50,7 @@ export async function startLab(options: LabOptions): Promise<Lab> {
   const dir = await realpath(options.dir);
   const [apiPort, challengePort] = [await freePort(), await freePort()];
   const [redis, pebble] = await Promise.all([
-    startRedis({ dir: join(dir, 'redis') }),
+    startRedis({ dir: join(dir, 'redis'), password: randomBytes(24).toString('base64url') }),
     startPebble({ dir: join(dir, 'pebble'), httpPort: challengePort, ...options.pebble }),
   ]);
   const apiKey = `certline_${randomBytes(32).toString('base64url')}`;

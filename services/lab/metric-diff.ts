@@ -6,7 +6,7 @@ import type { Lab } from './lab.ts';
 export type MetricValues = Map<string, number>;
 
 /** Ports of the services that serve metrics, as their logs tell them. */
-async function metricsUrls(lab: Lab): Promise<string[]> {
+export async function metricsUrls(lab: Lab): Promise<string[]> {
   const urls = [`${lab.apiUrl}/metrics`];
   for (const file of await readdir(lab.dir)) {
     if (!file.endsWith('.log')) continue;

@@ -4,7 +4,7 @@ import type { Producer } from '#libs/queues/producer';
 import type { OrderStore } from '#libs/store/orders';
 
 export interface ReconcilerDeps {
-  orders: Pick<OrderStore, 'overdue' | 'get' | 'lookAgain'>;
+  orders: Pick<OrderStore, 'overdue' | 'get' | 'lookAgain' | 'ensureDue'>;
   producer: Pick<Producer, 'ensureJob'>;
   clock: Clock;
   log: Logger;
@@ -19,7 +19,9 @@ const againMs = 15_000;
 async function mend(id: string, { orders, producer, log }: ReconcilerDeps): Promise<boolean> {
   try {
     const order = await orders.get(id);
-    if (order === null || !(await producer.ensureJob(order))) return false;
+    if (order === null) return false;
+    await orders.ensureDue(order);
+    if (!(await producer.ensureJob(order))) return false;
     log.info({ order: id, status: order.status, epoch: order.epoch }, 'the order had no job: enqueued again');
     return true;
   } catch (error) {

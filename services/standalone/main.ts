@@ -18,7 +18,9 @@ function localMasterKey(): string {
 await runProcess(async () => {
   const config = readConfig(sections, process.env);
   mkdirSync(dataDir, { recursive: true });
-  const redis = config.REDIS_URL ? null : await startRedis({ dir: join(dataDir, 'redis') });
+  const redis = config.REDIS_URL
+    ? null
+    : await startRedis({ dir: join(dataDir, 'redis'), password: randomBytes(24).toString('base64url') });
   const settings = {
     ...config,
     REDIS_URL: config.REDIS_URL ?? redis?.url,

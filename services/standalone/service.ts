@@ -23,9 +23,9 @@ export async function startStandalone(config: Config<(typeof sections)[number]>)
   const front = await openResources('api', 'api', config, metrics);
   const back = await openResources('worker', 'worker', config, metrics);
   const workers = [
-    startValidationWorker(back, config),
-    startIssuanceWorker(back, config),
-    startDeploymentWorker(back, config),
+    await startValidationWorker(back, config),
+    await startIssuanceWorker(back, config),
+    await startDeploymentWorker(back, config),
     startScheduler(back, config),
   ];
   const api = await startApi(front, config);

@@ -23,6 +23,19 @@ async function pointElsewhere(name: string): Promise<void> {
   const body = JSON.stringify({ host: `${name}.`, addresses: ['127.0.0.2'] });
   expect((await fetch(`${session.lab.pebble.challtestsrvUrl}/add-a`, { method: 'POST', body })).status).toBe(200);
 }
+/** Places an order while the host does not answer, so that nobody can tell yet that it has no such site. */
+async function orderUnseen(body: Json): Promise<string> {
+  const fault = (unreachable: boolean) =>
+    fetch(`${host.url}/faults`, {
+      method: 'PUT',
+      body: JSON.stringify({ unreachable }),
+      headers: { 'content-type': 'application/json' },
+    });
+  await fault(true);
+  const id = await order(body);
+  await fault(false);
+  return id;
+}
 const visibleAnswers = () => session.redis.keys('{certline}:challenge:*');
 
 beforeAll(async () => {
@@ -147,7 +160,7 @@ describe('a failed order', () => {
 
   it('is taken up where it failed, with the certificate it has', async () => {
     const name = 'retried.example.com';
-    const id = await order({ names: [name], deploy: { mode: 'site', target, site: 7 } });
+    const id = await orderUnseen({ names: [name], deploy: { mode: 'site', target, site: 7 } });
     const failed = await status(id, 'failed');
     expect(failed).toMatchObject({ stage: 'deployment', certificate: expect.any(String) });
     const issued = session.lab.pebble.issued().length;
@@ -179,7 +192,7 @@ describe('a failed order', () => {
 
   it('is taken up from the beginning when that is asked for: with a new certificate', async () => {
     const name = 'anew.example.com';
-    const id = await order({ names: [name], deploy: { mode: 'site', target, site: 8 } });
+    const id = await orderUnseen({ names: [name], deploy: { mode: 'site', target, site: 8 } });
     const failed = await status(id, 'failed');
     await addSite(host.url, 8, [`*:80:${name}`]);
     expect(await retry(id, { from: 'validation' })).toMatchObject({

@@ -147,8 +147,12 @@ describe('an order from a site', () => {
     expect((await place({ source, deploy: { store: 'WebHosting' } })).body.deploy).toEqual({
       ...{ mode: 'site', target, site: 1, store: 'WebHosting' },
     });
-    expect((await place({ source, deploy: { mode: 'site', site: 2 } })).body.deploy).toEqual({
-      ...{ mode: 'site', target, site: 2 },
+    expect((await place({ source, deploy: { mode: 'site', site: 2, addMissing: true } })).body.deploy).toEqual({
+      ...{ mode: 'site', target, site: 2, addMissing: true },
+    });
+    expect(await place({ source, deploy: { mode: 'site', site: 9 } })).toMatchObject({
+      status: 422,
+      body: { code: 'site_not_found', errors: [{ path: 'deploy.site' }] },
     });
     expect((await place({ source, deploy: { mode: 'auto', addMissing: true } })).body.deploy).toEqual({
       ...{ mode: 'auto', target, addMissing: true },

@@ -285,7 +285,7 @@ describe('two orders for the same names at a CA that gives both the same ACME or
     await driver.drive(second, 1);
     expect(driver.ca.orders).toHaveLength(before + 1);
     expect(await driver.drive(first)).toEqual(['issuance completed']);
-    expect(await driver.drive(second)).toEqual(['issuance restart acme_order_taken in 60 s', ...restarted]);
+    expect(await driver.drive(second)).toEqual(['issuance restart acme_order_taken in 5 s', ...restarted]);
     expect(driver.ca.orders).toHaveLength(before + 2);
     for (const order of [first, second])
       expect(await driver.read(order)).toMatchObject({ status: 'issued', error: null });

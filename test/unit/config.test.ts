@@ -113,10 +113,11 @@ describe('the configuration', () => {
     );
   });
 
-  it.each(secretVariables)('takes %s from the file that %s_FILE names, without the line end', (name) => {
-    const path = file(name, `${'x'.repeat(40)}\n`);
-    expect(readConfig(all, { [`${name}_FILE`]: path })).toMatchObject({ [name]: 'x'.repeat(40) });
-    expect(readConfig(all, { [`${name}_FILE`]: path, [name]: '' })).toMatchObject({ [name]: 'x'.repeat(40) });
+  it.each(secretVariables)('takes %s from the file that its _FILE variable names, without the line end', (name) => {
+    const value = `redis://${'x'.repeat(40)}`;
+    const path = file(name, `${value}\n`);
+    expect(readConfig(all, { [`${name}_FILE`]: path })).toMatchObject({ [name]: value });
+    expect(readConfig(all, { [`${name}_FILE`]: path, [name]: '' })).toMatchObject({ [name]: value });
   });
 
   it('prefers a secret that is given itself', () => {

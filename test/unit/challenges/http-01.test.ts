@@ -61,6 +61,18 @@ describe('the http-01 solver', () => {
     });
   });
 
+  it('tells nothing of a page it was redirected to but its status: it may be one of our own network', async () => {
+    const redirected = { status: 200, body: 'internal', address: '192.0.2.9:80', url: 'http://intranet.example/' };
+    const error = await solver(redirected)
+      .check(challenge, signal)
+      .catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({
+      code: 'http01_wrong_answer',
+      evidence: { url, redirectedTo: redirected.url, status: 200 },
+    });
+    expect(JSON.stringify(error)).not.toContain('internal');
+  });
+
   it('keeps no more of a wrong body than its start', async () => {
     const { check } = solver(answer(200, 'x'.repeat(4_000)));
     await expect(check(challenge, signal)).rejects.toMatchObject({ evidence: { body: 'x'.repeat(200) } });

@@ -97,10 +97,18 @@ describe('an order by names', () => {
     });
   });
 
-  it('asks no host', async () => {
+  it('asks the host once whether a binding would take it, and not at all when it is deployed nowhere', async () => {
     const { place: placeCounted, seen } = intakeWith();
-    await placeCounted({ names: ['a.example.com'], deploy: { mode: 'auto', target: 'tgt_1' } });
+    await placeCounted({ names: ['a.example.com'] });
     expect(seen.reads).toBe(0);
+    await placeCounted({ names: ['a.example.com'], deploy: { mode: 'auto', target: 'tgt_1' } });
+    expect(seen.reads).toBe(1);
+  });
+
+  it('is taken when the host does not answer now: it may when the certificate is there', async () => {
+    const { place: placeAnyhow } = intakeWith(new CertlineError('target_unreachable', 'it is down'));
+    const order = await placeAnyhow({ names: ['a.example.com'], deploy: { target: 'tgt_1', site: 9 } });
+    expect(order.request.deploy).toEqual({ mode: 'site', target: 'tgt_1', site: 9 });
   });
 
   it('may have internal names when the account allows them', async () => {
@@ -167,7 +175,7 @@ describe('the deployment of an order', () => {
   it.each([
     [
       'the site that is named',
-      { names, deploy: { target: 'tgt_1', site: 2 } },
+      { names: ['blog.example.org'], deploy: { target: 'tgt_1', site: 2 } },
       { mode: 'site', target: 'tgt_1', site: 2 },
     ],
     [
@@ -175,7 +183,11 @@ describe('the deployment of an order', () => {
       { source, deploy: { addMissing: true } },
       { mode: 'site', target: 'tgt_1', site: 1, addMissing: true },
     ],
-    ['another site of the source', { source, deploy: { site: 2 } }, { mode: 'site', target: 'tgt_1', site: 2 }],
+    [
+      'another site of the source',
+      { source, deploy: { site: 2, addMissing: true } },
+      { mode: 'site', target: 'tgt_1', site: 2, addMissing: true },
+    ],
     [
       'every site that fits, on the source’s target',
       { source, deploy: { mode: 'auto' } },
@@ -190,7 +202,10 @@ describe('the deployment of an order', () => {
     ['nowhere without a word about it', { names }, { mode: 'none' }],
     [
       'with every option',
-      { names, deploy: { mode: 'all', target: 'tgt_1', updateOnly: true, blankHost: true, port: 8443, ip: '*' } },
+      {
+        names: ['shop.example.com'],
+        deploy: { mode: 'all', target: 'tgt_1', updateOnly: true, blankHost: true, port: 8443, ip: '*' },
+      },
       { mode: 'all', target: 'tgt_1', updateOnly: true, blankHost: true, port: 8443, ip: '*' },
     ],
   ])('goes to %s', async (_, body, deploy) => {
@@ -213,6 +228,8 @@ describe('an order is refused with the field that is wrong:', () => {
     ['deploy.target request_invalid', { names, deploy: { mode: 'auto' } }],
     ['deploy.target target_unknown', { names, deploy: { mode: 'auto', target: 'tgt_9' } }],
     ['deploy.site request_invalid', { names, deploy: { target: 'tgt_1' } }],
+    ['deploy.site site_not_found', { names, deploy: { target: 'tgt_1', site: 9 } }],
+    ['deploy nothing_to_bind', { names, deploy: { target: 'tgt_1', site: 1 } }],
   ])('%s', async (expected, body) => {
     expect(await wrong(body)).toEqual([expected]);
   });
