@@ -51,6 +51,13 @@ describe('the reconciler', () => {
     expect(await jobCount()).toBe(1);
   });
 
+  it('puts an order to deploy back on the list of its target when it fell off', async () => {
+    const { id } = await pipeline.place({ deploy: { mode: 'site', target: 'tgt_1', site: 1 } }, toIssued);
+    await pipeline.store.orders.dropDue('tgt_1', id);
+    await look();
+    expect(await pipeline.store.orders.due('tgt_1', Date.now(), 10)).toEqual([id]);
+  });
+
   it('leaves an order alone that has only just been placed', async () => {
     await pipeline.place();
     expect(await look(0)).toBe(0);

@@ -104,6 +104,36 @@ describe('the orders that are due on a target', () => {
 });
 
 describe('an order that fails on a target', () => {
+  it('is tried again by itself, however long another one of the target waits', async () => {
+    const later = Date.now() + 3_600_000;
+    const patient = await toDeploy();
+    const worker = start((order, tries) => {
+      if (order.id === patient.id) return fail(order, { kind: 'wait', until: later });
+      return tries < 3 ? fail(order, { kind: 'retryable' }) : succeed(order);
+    });
+    await pipeline.until(patient.id, ({ nextAttemptAt }) => nextAttemptAt === later);
+    const { id } = await toDeploy();
+    expect(await pipeline.until(id, isDeployed)).toMatchObject({ attempts: { deployment: 3 } });
+    await worker.stop(0);
+  });
+
+  it('is deployed at once when the clock of the machine that issued it is ahead', async () => {
+    const ahead = Date.now() + 600_000;
+    const { id } = await pipeline.enqueue({ deploy: { mode: 'site', target: 'tgt_1', site: 1 } }, (order) =>
+      issued(validated(order, acmeOrder, ahead), 'crt_1', ahead),
+    );
+    start();
+    expect(await pipeline.until(id, isDeployed)).toMatchObject({ error: null });
+  });
+
+  it('is not held up by one whose record cannot be read', async () => {
+    const broken = await toDeploy();
+    await pipeline.redis.hset(pipeline.store.keys.order(broken.id), 'document', '{"of":"another version"}');
+    const { id } = await toDeploy();
+    start();
+    expect(await pipeline.until(id, isDeployed)).toMatchObject({ error: null });
+  });
+
   it('is tried again by itself at its time', async () => {
     const notBefore = Date.now() + 600;
     const { id } = await toDeploy();
