@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { errorCodes } from '#libs/error-codes';
 import type { Account } from '#libs/model/account';
 import { type Certificate, keyTypes } from '#libs/model/certificate';
 import {
@@ -48,6 +49,7 @@ export const orderView = z.object({
     .object({
       code: z.string(),
       detail: z.string(),
+      advice: z.string().describe('What to do next'),
       stage: z.enum(stageNames),
       at: time,
       evidence: z.record(z.string(), z.unknown()).optional(),
@@ -77,7 +79,7 @@ export function viewOrder(order: Order): z.input<typeof orderView> {
     },
     ...{ key: { type: keyType }, profile, preferredChain, source, deploy, identifiers, parkedOn },
     attempts: { validation: attempts.validation, issuance: attempts.issuance, deployment: attempts.deployment },
-    error: error === null ? null : { ...error, at: iso(error.at) },
+    error: error === null ? null : { ...error, advice: errorCodes[error.code].advice, at: iso(error.at) },
     nextAttemptAt: isoOrNull(order.nextAttemptAt),
     certificate: 'certificate' in order ? order.certificate : null,
     createdAt: iso(order.createdAt),
