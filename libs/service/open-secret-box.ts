@@ -24,7 +24,6 @@ export async function openSecretBox(
     throw new Error('MASTER_KEY is not set: make one with `openssl rand -base64 32` and give the same to all services');
   }
   const box = readKeys(config.MASTER_KEY);
-  await secrets.addMasterKeyProof(box.currentKeyId, box.seal(proofName, box.currentKeyId));
   for (const [keyId, proof] of Object.entries(await secrets.masterKeyProofs())) {
     try {
       box.open(proofName, proof);
@@ -33,5 +32,7 @@ export async function openSecretBox(
       throw new Error(`MASTER_KEY: secrets in this Redis were sealed with another key "${keyId}": ${hint}`, { cause });
     }
   }
+  // Only now: a process that is refused must not leave a proof behind that refuses the right one.
+  await secrets.addMasterKeyProof(box.currentKeyId, box.seal(proofName, box.currentKeyId));
   return box;
 }

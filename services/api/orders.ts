@@ -174,7 +174,7 @@ export function orderRoutes({ orders, producer, intake, clock, log }: OrderRoute
       scope: 'orders:write',
       tag,
       summary: 'Call an order off',
-      description: 'A certificate that was issued already stays; its bindings are not touched.',
+      description: 'A certificate that was issued already stays, and a deployment that has begun is finished.',
       answers: { 200: json },
       errors: ['not_found', 'order_state_conflict'],
       async handle({ params }) {

@@ -197,5 +197,10 @@ describe('an exported certificate', () => {
     const advice = 'MASTER_KEY: secrets in this Redis were sealed with another key "lab"';
     await expect(session.startApi({ MASTER_KEY: `lab:${other}` })).rejects.toThrow(advice);
     await expect(session.startApi({ MASTER_KEY: `new:${other}` })).rejects.toThrow(advice);
+    // Those that were refused left nothing behind: the right key still starts, and so does a new one beside it.
+    await session.startApi({});
+    const rotated = `new:${other},${session.lab.env.MASTER_KEY}`;
+    const renewed = createApiClient((await session.startApi({ MASTER_KEY: rotated })).url, session.lab.apiKey);
+    expect((await renewed.request('POST', path, { password })).status).toBe(200);
   });
 });
