@@ -192,3 +192,8 @@ export function stageOf(order: Order): StageName | null {
       return order.stage;
   }
 }
+
+/** The stage that has something to do for the order; null when it has ended, or is held until its account is mended. */
+export function activeStage(order: Order): StageName | null {
+  return isFinal(order) || order.parkedOn !== null ? null : stageOf(order);
+}

@@ -2,7 +2,7 @@ import type { Clock } from '../clock.ts';
 import { asCertlineError, CertlineError } from '../errors.ts';
 import type { Logger } from '../logging.ts';
 import { type Metrics, observeAttempt } from '../metrics/metrics.ts';
-import { isComplete, isFinal, type Order, type StageName, stageOf } from '../model/order.ts';
+import { activeStage, isComplete, type Order, type StageName } from '../model/order.ts';
 import type { OrderEventInput } from '../store/order-events.ts';
 import type { OrderStore } from '../store/orders.ts';
 import { StaleOrder, type Takes } from './handler.ts';
@@ -101,8 +101,7 @@ export function createOrderRunner<S extends StageName>(stage: S, options: Runner
   return {
     async begin(orderId, { epoch, crashes }) {
       const order = await orders.get(orderId);
-      if (order === null || isFinal(order) || stageOf(order) !== stage || order.parkedOn !== null)
-        return { kind: 'stale' };
+      if (order === null || activeStage(order) !== stage) return { kind: 'stale' };
       if (epoch !== undefined && order.epoch !== epoch) return { kind: 'stale' };
       const now = clock.now();
       const dueAt = order.nextAttemptAt ?? order.stageSince;
@@ -126,7 +125,7 @@ export function createOrderRunner<S extends StageName>(stage: S, options: Runner
       const begun = await orders.save(order, { ...order, nextAttemptAt: null, updatedAt: now }, [started]);
       if (begun === null) return { kind: 'stale' };
       metrics.stageWait.observe({ stage }, Math.max(0, now - dueAt) / 1000);
-      // `stageOf` told that the status is the one this stage takes.
+      // `activeStage` told that the status is the one this stage takes.
       return { kind: 'run', run: startRun(begun as Takes<S>, now) };
     },
 

@@ -1,7 +1,7 @@
 import { Queue } from 'bullmq';
 import type { Redis } from 'ioredis';
 import type { Clock } from '../clock.ts';
-import { isFinal, type Order, type StageName, stageNames, stageOf } from '../model/order.ts';
+import { activeStage, type Order, type StageName, stageNames } from '../model/order.ts';
 import { jobId } from './stages.ts';
 
 /** What a job carries: an id, never a copy of a record and never a secret. */
@@ -84,8 +84,8 @@ export function createProducer({ redis, prefix, clock, onError }: ProducerOption
 
   return {
     async enqueue(order) {
-      const stage = stageOf(order);
-      if (stage === null || isFinal(order) || order.parkedOn !== null) return;
+      const stage = activeStage(order);
+      if (stage === null) return;
       if (stage === 'deployment') {
         const { deploy } = order.request;
         if (deploy.mode !== 'none') await wakeTarget(deploy.target);
@@ -93,8 +93,8 @@ export function createProducer({ redis, prefix, clock, onError }: ProducerOption
     },
 
     async ensureJob(order) {
-      const stage = stageOf(order);
-      if (stage === null || isFinal(order) || order.parkedOn !== null) return false;
+      const stage = activeStage(order);
+      if (stage === null) return false;
       if (stage !== 'deployment') {
         const job = await queues[stage].getJob(jobId(order.id, stage, order.epoch));
         const state = (await job?.getState()) ?? 'unknown';

@@ -1,6 +1,6 @@
 import { DelayedError, type Job, UnrecoverableError, WaitingError, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
-import { isFinal, type StageName, stageOf } from '../model/order.ts';
+import { activeStage, type StageName } from '../model/order.ts';
 import type { StageHandler, TargetHandler } from './handler.ts';
 import { createOrderRunner, type Run, type RunnerOptions } from './order-runner.ts';
 import { keepJobs, type StageJob, type TargetJob } from './producer.ts';
@@ -132,7 +132,7 @@ export function startTargetWorker(handler: TargetHandler, settings: WorkerSettin
 
   async function dropUnlessDeployable(target: string, id: string): Promise<void> {
     const order = await orders.get(id);
-    if (order === null || isFinal(order) || stageOf(order) !== 'deployment') await orders.dropDue(target, id);
+    if (order === null || activeStage(order) !== 'deployment') await orders.dropDue(target, id);
   }
 
   async function beginAll(target: string, crashes: number): Promise<Run<'deployment'>[]> {

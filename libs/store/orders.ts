@@ -1,7 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import type { Redis } from 'ioredis';
 import { CertlineError } from '../errors.ts';
-import { isFinal, type Order, type OrderStatus, orderSchema, stageOf } from '../model/order.ts';
+import { activeStage, type Order, type OrderStatus, orderSchema } from '../model/order.ts';
 import type { Keys } from './keys.ts';
 import { type OrderEventInput, orderEventCommands } from './order-events.ts';
 import { pageOf } from './paging.ts';
@@ -77,8 +77,8 @@ function indexCommands(keys: Keys, order: Order, previous: Order | null): Comman
     commands.push(['ZADD', keys.ordersByStatus(order.status), created, id]);
   }
   const dueAt = String(order.nextAttemptAt ?? order.updatedAt);
-  const held = isFinal(order) || order.parkedOn !== null;
-  if (!held) commands.push(['ZADD', keys.openOrders, String(Number(dueAt) + reconcileGraceMs), id]);
+  const active = activeStage(order);
+  if (active !== null) commands.push(['ZADD', keys.openOrders, String(Number(dueAt) + reconcileGraceMs), id]);
   else if (previous) commands.push(['ZREM', keys.openOrders, id]);
   if (order.parkedOn !== null) commands.push(['SADD', keys.parkedOrders(order.parkedOn), id]);
   else if (previous?.parkedOn) commands.push(['SREM', keys.parkedOrders(previous.parkedOn), id]);
@@ -88,8 +88,7 @@ function indexCommands(keys: Keys, order: Order, previous: Order | null): Comman
   if (dropped.length > 0) commands.push(['DEL', ...dropped.map(({ token }) => keys.challenge(token))]);
   const { deploy } = order.request;
   if (deploy.mode !== 'none') {
-    if (stageOf(order) === 'deployment' && !held)
-      commands.push(['ZADD', keys.dueOrders(deploy.target), dueNow(order), id]);
+    if (active === 'deployment') commands.push(['ZADD', keys.dueOrders(deploy.target), dueNow(order), id]);
     else if (previous?.status === 'issued') commands.push(['ZREM', keys.dueOrders(deploy.target), id]);
   }
   return commands;
@@ -194,8 +193,7 @@ export function createOrderStore(redis: Redis, keys: Keys): OrderStore {
     },
     async ensureDue(order) {
       const { deploy } = order.request;
-      if (deploy.mode === 'none' || stageOf(order) !== 'deployment' || isFinal(order) || order.parkedOn !== null)
-        return;
+      if (deploy.mode === 'none' || activeStage(order) !== 'deployment') return;
       await redis.zadd(keys.dueOrders(deploy.target), 'NX', dueNow(order), order.id);
     },
     async putOffDue(target, id, at) {

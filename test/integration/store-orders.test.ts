@@ -1,7 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { newId } from '#libs/model/ids';
@@ -9,12 +6,12 @@ import type { Order, OrderRequest, PendingOrder } from '#libs/model/order';
 import { cancelled, deployed, failed, issued, newOrder, validated } from '#libs/model/transitions';
 import { connectRedis } from '#libs/store/redis';
 import { createStore, type Store } from '#libs/store/store';
-import { type Redis as LabRedis, startRedis } from '../../services/lab/redis.ts';
+import type { Redis as LabRedis } from '../../services/lab/redis.ts';
 import { dumpRedis } from '../support/api-session.ts';
+import { startTestRedis } from '../support/pipeline.ts';
 import { acmeOrder, failure, orderRequest } from '../support/sample-orders.ts';
 
 /** Orders in a real Redis; a namespace for each test. */
-let dir: string;
 let server: LabRedis;
 let redis: Redis;
 
@@ -44,14 +41,12 @@ async function save<T extends Order>(store: Store, previous: Order, next: T): Pr
 }
 
 beforeAll(async () => {
-  dir = await mkdtemp(join(tmpdir(), 'certline-store-'));
-  server = await startRedis({ dir });
+  server = await startTestRedis('always');
   redis = connectRedis(server.url, 'worker', () => {});
 });
 afterAll(async () => {
   redis?.disconnect();
   await server?.close();
-  await rm(dir, { recursive: true, force: true });
 });
 
 describe('an order', () => {

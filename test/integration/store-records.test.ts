@@ -1,7 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Certificate } from '#libs/model/certificate';
@@ -10,11 +7,11 @@ import { newOrder } from '#libs/model/transitions';
 import { pageOf } from '#libs/store/paging';
 import { checkDurability, connectRedis } from '#libs/store/redis';
 import { createStore, type Store } from '#libs/store/store';
-import { type Redis as LabRedis, startRedis } from '../../services/lab/redis.ts';
+import type { Redis as LabRedis } from '../../services/lab/redis.ts';
+import { startTestRedis } from '../support/pipeline.ts';
 import { orderRequest } from '../support/sample-orders.ts';
 
 /** Records, pages, leases and the durability check on a real Redis; a namespace for each test. */
-let dir: string;
 let server: LabRedis;
 let redis: Redis;
 
@@ -29,14 +26,12 @@ const certificate = (id: string, notAfter: number, renewAt: number): Certificate
 });
 
 beforeAll(async () => {
-  dir = await mkdtemp(join(tmpdir(), 'certline-store-'));
-  server = await startRedis({ dir });
+  server = await startTestRedis('always');
   redis = connectRedis(server.url, 'worker', () => {});
 });
 afterAll(async () => {
   redis?.disconnect();
   await server?.close();
-  await rm(dir, { recursive: true, force: true });
 });
 
 describe('a page', () => {

@@ -51,9 +51,9 @@ export interface Pipeline {
 }
 
 /** A Redis for one test file. */
-export async function startTestRedis(): Promise<RedisServer> {
+export async function startTestRedis(appendfsync: 'always' | 'everysec' = 'everysec'): Promise<RedisServer> {
   const dir = await mkdtemp(join(tmpdir(), 'certline-redis-'));
-  const server = await startRedis({ dir, appendfsync: 'everysec' });
+  const server = await startRedis({ dir, appendfsync });
   return {
     ...server,
     async close() {
