@@ -40,28 +40,45 @@ function csrOf(order: ValidatedOrder): Buffer {
   return Buffer.from(order.signing?.csr ?? '', 'base64url');
 }
 
-/** Finalizes an ACME order that is known to be ready; when the CA says it is not, its state decides. */
-async function finalize(
-  order: ValidatedOrder,
-  session: AcmeSession,
-  deps: IssueDeps,
-  context: Context,
-): Promise<AcmeOrder> {
-  const { url, finalize: finalizeUrl } = order.acmeOrder;
+/** What issuance asks the CA about the ACME order of an order. */
+interface Asking {
+  read(): Promise<AcmeOrder>;
+  finalize(csr: Buffer): Promise<AcmeOrder>;
+}
+
+function askAbout({ acmeOrder }: ValidatedOrder, session: AcmeSession, { signal }: Context): Asking {
+  return {
+    read: () => notByPage(session.order(acmeOrder.url, signal)),
+    finalize: (csr) => notByPage(session.finalize(acmeOrder.finalize, csr, signal)),
+  };
+}
+
+/** A proxy's 404 page is not the CA's word that the order is gone: a new one now could mean a second certificate, so it is asked again. */
+async function notByPage(answer: Promise<AcmeOrder>): Promise<AcmeOrder> {
   try {
-    return await session.finalize(finalizeUrl, csrOf(order), context.signal);
+    return await answer;
+  } catch (error) {
+    if (!(error instanceof CertlineError) || error.code !== 'acme_order_gone' || error.evidence?.type !== undefined)
+      throw error;
+    throw new CertlineError('ca_protocol_error', error.message, error.evidence ? { evidence: error.evidence } : {});
+  }
+}
+
+/** Finalizes an ACME order that is known to be ready; when the CA says it is not, its state decides. */
+async function finalize(order: ValidatedOrder, ca: Asking, deps: IssueDeps, context: Context): Promise<AcmeOrder> {
+  try {
+    return await ca.finalize(csrOf(order));
   } catch (error) {
     if (!(error instanceof CertlineError)) throw error;
     if (error.code !== 'acme_order_not_ready' && error.code !== 'csr_rejected') throw error;
-    const state = await session.order(url, context.signal);
+    const state = await ca.read();
     if (error.code === 'acme_order_not_ready') {
       // A replica of the CA that was behind; when it refuses again, an attempt is used.
-      return state.status === 'ready' ? session.finalize(finalizeUrl, csrOf(order), context.signal) : state;
+      return state.status === 'ready' ? ca.finalize(csrOf(order)) : state;
     }
     // A refused key is replaced once, and only while that cannot cost a second certificate.
     if (state.status !== 'ready' || order.signing?.attempt !== 1) throw error;
-    const renewed = await prepareSigning(order, 2, deps, context);
-    return session.finalize(finalizeUrl, csrOf(renewed), context.signal);
+    return ca.finalize(csrOf(await prepareSigning(order, 2, deps, context)));
   }
 }
 
@@ -73,25 +90,12 @@ async function obtain(
   deps: IssueDeps,
   context: Context,
 ): Promise<AcmeOrder> {
-  const read = async (): Promise<AcmeOrder> => {
-    try {
-      return await session.order(order.acmeOrder.url, context.signal);
-    } catch (error) {
-      // A proxy's 404 page is not the CA's word, and a new ACME order now could mean a second certificate.
-      const isPage =
-        error instanceof CertlineError && error.code === 'acme_order_gone' && error.evidence?.type === undefined;
-      if (isPage)
-        throw new CertlineError('ca_protocol_error', error.message, {
-          ...(error.evidence ? { evidence: error.evidence } : {}),
-        });
-      throw error;
-    }
-  };
-  let state = inDoubt ? await read() : null;
-  if (state === null || state.status === 'ready') state = await finalize(order, session, deps, context);
+  const ca = askAbout(order, session, context);
+  let state = inDoubt ? await ca.read() : null;
+  if (state === null || state.status === 'ready') state = await finalize(order, ca, deps, context);
   if (state.status === 'processing' || state.status === 'ready') {
     const busy = ({ status }: AcmeOrder): boolean => status === 'processing' || status === 'ready';
-    state = await pollInPlace({ read, busy, code: 'acme_order_processing', context });
+    state = await pollInPlace({ read: ca.read, busy, code: 'acme_order_processing', context });
   }
   if (state.status === 'valid') return state;
   if (state.status === 'pending') throw new CertlineError('acme_order_invalid', 'the CA wants the names proved again');

@@ -273,6 +273,28 @@ describe('a download', () => {
   });
 });
 
+describe('a 404 page of a proxy is not the word of the CA', () => {
+  const page = { status: 404, body: '<html>not found</html>' } satisfies ScriptedAnswer;
+
+  it('that the order is gone: it is asked again, and there is one certificate', async () => {
+    const before = driver.ca.orders.length;
+    driver.ca.afterFinalize = 'processing';
+    driver.ca.answer('order', page);
+    expect(await driver.drive(id, 1)).toEqual(['issuance retry ca_protocol_error in 5 s']);
+    acmeOrder().status = 'valid';
+    expect(await driver.drive(id)).toEqual(['issuance completed']);
+    expect(driver.ca.orders).toHaveLength(before);
+    expect(driver.ca.count('finalize')).toBe(1);
+  });
+
+  it('nor on finalize, which the CA may have got all the same', async () => {
+    const before = driver.ca.orders.length;
+    driver.ca.answer('finalize', page);
+    expect(await driver.drive(id)).toEqual(['issuance retry ca_protocol_error in 5 s', 'issuance completed']);
+    expect(driver.ca.orders).toHaveLength(before);
+  });
+});
+
 describe('two orders for the same names at a CA that gives both the same ACME order', () => {
   it('end with a certificate each, the second one after a new ACME order', async () => {
     driver.ca.reusesOrders = true;
