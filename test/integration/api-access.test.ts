@@ -75,6 +75,16 @@ describe('a request to the API', () => {
     expect((await fetch(`${session.url}/v1/orders`, { method: 'POST', body })).status).toBe(401);
   });
 
+  it('cannot be lost altogether: no key revokes itself', async () => {
+    const { id, key } = await session.api.send('POST', '/v1/api-keys', { name: 'the last', scopes: ['admin'] });
+    const client = createApiClient(session.url, String(key));
+    expect(await client.request('DELETE', `/v1/api-keys/${id}`)).toMatchObject({
+      status: 422,
+      body: { code: 'request_invalid', errors: [{ path: 'id' }] },
+    });
+    expect(await client.request('GET', '/v1/orders')).toMatchObject({ status: 200 });
+  });
+
   it('is refused with a key from the moment it is revoked', async () => {
     const { id, key } = await session.api.send('POST', '/v1/api-keys', { name: 'short-lived', scopes: ['admin'] });
     const client = createApiClient(session.url, String(key));
