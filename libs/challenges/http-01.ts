@@ -1,13 +1,11 @@
 import { CertlineError } from '../errors.ts';
-import type { Challenge, Solver } from './solver.ts';
+import type { Solver } from './solver.ts';
 import type { WebReader } from './web-reader.ts';
 
 /** Path below which http-01 answers are served (RFC 8555 §8.3). */
 export const challengePath = '/.well-known/acme-challenge/';
 
 export interface Http01Options {
-  /** Where the API processes find the answers to serve. */
-  answers: { put(token: string, keyAuthorization: string, expires: number): Promise<void> };
   read: WebReader;
   /** Port the CA will ask: 80, but in a lab. */
   port: number;
@@ -19,11 +17,9 @@ export interface Http01Options {
 const attempts = 8;
 
 /** http-01: answers from the store, served by any API process (RFC 8555 §8.3). */
-export function createHttp01Solver({ answers, read, port, selfCheck }: Http01Options): Solver {
+export function createHttp01Solver({ read, port, selfCheck }: Http01Options): Solver {
   return {
-    present: ({ token, keyAuthorization, expires }) => answers.put(token, keyAuthorization, expires),
-
-    async check({ name, token, keyAuthorization }: Challenge, signal) {
+    async check({ name, token, keyAuthorization }, signal) {
       if (!selfCheck) return;
       const authority = port === 80 ? name : `${name}:${port}`;
       const url = `http://${authority}${challengePath}${token}`;

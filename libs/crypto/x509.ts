@@ -79,7 +79,8 @@ export function isSelfSigned(certificate: X509Certificate): boolean {
  * Whether the root is trusted is not asked: the CA was chosen by whoever made the account.
  *
  * @returns the description of the leaf.
- * @throws CertlineError `certificate_mismatch`: the key is not ours, the names differ, it is not valid now, or it is a CA's.
+ * @throws CertlineError `acme_order_taken`: it is for another key.
+ * @throws CertlineError `certificate_mismatch`: the names differ, it is not valid now, or it is a CA's.
  * @throws CertlineError `chain_invalid`: no certificate, one that cannot be read, or one that the next did not sign.
  */
 export function checkIssued(check: IssuedCheck): CertificateDescription {
@@ -96,14 +97,13 @@ export function checkIssued(check: IssuedCheck): CertificateDescription {
   return description;
 }
 
-/** Whether a certificate (PEM) is for this private key (PEM). */
-export function isForKey(pem: string, privateKeyPem: string): boolean {
-  return new X509Certificate(pem).publicKey.equals(publicKeyOf(privateKeyPem));
-}
-
 function checkLeaf(leaf: X509Certificate, description: CertificateDescription, check: IssuedCheck): void {
+  // Let's Encrypt gives an identical newOrder the ACME order that is open already: another order of ours may have finalized it.
   if (!leaf.publicKey.equals(publicKeyOf(check.privateKeyPem)))
-    throw mismatch('The certificate is for another key', description);
+    throw new CertlineError('acme_order_taken', 'the certificate of the ACME order is for another key', {
+      plan: { kind: 'restart', free: true },
+      evidence: { serial: description.serial, names: description.names },
+    });
   if (leaf.ca) throw mismatch('The certificate is the one of a CA', description);
 
   const asked = new Set(check.names.map((name) => name.toLowerCase()));

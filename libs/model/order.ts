@@ -66,11 +66,13 @@ const acmeOrderSchema = z.object({
 });
 export type AcmeOrderRef = z.infer<typeof acmeOrderSchema>;
 
-/** A challenge whose answer may be visible somewhere and has to be cleaned up. */
+/** A challenge whose answer is visible until the order drops it, `expires` (ms since the epoch) at the latest. */
 const presentedSchema = z.object({
   type: z.enum(challengeTypes),
   name: z.string(),
   token: z.string(),
+  keyAuthorization: z.string(),
+  expires: z.number(),
 });
 export type PresentedChallenge = z.infer<typeof presentedSchema>;
 

@@ -44,7 +44,7 @@ const historyLength = 200;
 /** Events of all orders that are kept for live readers; each order has its own history. */
 const streamLength = 10_000;
 /** How long a live reader rests after it got events, so that under load it reads many at once: nobody sees the difference. */
-const feedRestMs = 20;
+const feedRestMs = 50;
 
 /** The commands that record events together with the save of their order. */
 export function orderEventCommands(keys: Keys, order: Order, events: OrderEventInput[]): Command[] {

@@ -82,7 +82,11 @@ function indexCommands(keys: Keys, order: Order, previous: Order | null): Comman
   else if (previous) commands.push(['ZREM', keys.openOrders, id]);
   if (order.parkedOn !== null) commands.push(['SADD', keys.parkedOrders(order.parkedOn), id]);
   else if (previous?.parkedOn) commands.push(['SREM', keys.parkedOrders(previous.parkedOn), id]);
-  // What an order no longer presents is taken away with the save that says so.
+  // An answer is there from the save that says so, and gone with the save that drops it.
+  if (previous?.presented !== order.presented) {
+    for (const { token, keyAuthorization, expires } of order.presented)
+      commands.push(['SET', keys.challenge(token), keyAuthorization, 'PXAT', String(expires)]);
+  }
   const presented = new Set(order.presented.map(({ token }) => token));
   const dropped = previous?.presented.filter(({ token }) => !presented.has(token)) ?? [];
   if (dropped.length > 0) commands.push(['DEL', ...dropped.map(({ token }) => keys.challenge(token))]);

@@ -4,7 +4,7 @@ import type { SecretStore } from './store.ts';
 
 /** Private keys at rest: sealed under their name, opened only where they are used. */
 export interface PrivateKeys {
-  /** The key of this name, made now if there is none: asked for twice, even by two processes, it is the same. PKCS#8 PEM. */
+  /** The key of this name, which becomes what `make` makes if there is none: asked for twice, even by two processes, it is the same. PKCS#8 PEM. */
   obtain(name: string, make: () => Promise<string>): Promise<string>;
   /** Throws `secret_unreadable` when it is gone or was sealed with a master key this process lacks. */
   open(name: string): Promise<string>;
@@ -14,8 +14,6 @@ export function createPrivateKeys(secrets: SecretStore, box: SecretBox): Private
   const unseal = (name: string, sealed: string): string => box.open(name, sealed).toString('utf8');
   return {
     async obtain(name, make) {
-      const existing = await secrets.get(name);
-      if (existing !== null) return unseal(name, existing);
       const key = await make();
       const sealed = box.seal(name, key);
       const counts = await secrets.putOnce(name, sealed);

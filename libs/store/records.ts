@@ -15,8 +15,11 @@ export interface RecordStore<T> {
   get(id: string): Promise<T | null>;
   /** Newest first. */
   list(page: { cursor?: string | undefined; limit: number }): Promise<RecordPage<T>>;
-  /** Stores a record whose id is new; when its unique name is taken, the record that has it is answered. Doing it twice is harmless. */
-  create(record: T): Promise<{ record: T; created: boolean }>;
+  /**
+   * Stores a record whose id is new, and what else belongs to it; when its unique name is taken, the record that has it is answered.
+   * Doing it twice is harmless.
+   */
+  create(record: T, also?: readonly Command[]): Promise<{ record: T; created: boolean }>;
   /** Replaces a record; the last writer wins. */
   put(record: T): Promise<void>;
   findByName(name: string): Promise<T | null>;
@@ -71,9 +74,9 @@ export function createRecordStore<T extends { id: string; createdAt: number }>(
       };
     },
 
-    async create(record) {
+    async create(record, also = []) {
       const write = randomUUID();
-      const all = JSON.stringify(commands(record, write));
+      const all = JSON.stringify([...commands(record, write), ...also]);
       if (!keys.byName) {
         await redis.commit(keys.record(record.id), '', write, all);
         return { record, created: true };

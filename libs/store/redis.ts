@@ -29,9 +29,24 @@ const roleOptions: Record<RedisRole, Omit<RedisOptions, 'replyMapping'>> = {
   },
 };
 
+/**
+ * Sends the commands of one turn of the event loop together: under load every write to a socket costs more than the command in it.
+ * Nothing else changes, as it would with ioredis' `enableAutoPipelining`, whose batches are given up as a whole when the connection is lost.
+ */
+class BatchingRedis extends Redis {
+  override sendCommand(...[command, stream]: Parameters<Redis['sendCommand']>): unknown {
+    const { stream: socket } = this;
+    if (socket?.writable && socket.writableCorked === 0) {
+      socket.cork();
+      setImmediate(() => socket.uncork());
+    }
+    return super.sendCommand(command, stream);
+  }
+}
+
 /** A connection with the store's scripts; `onError` is told of every lost connection (ioredis reconnects by itself). */
 export function connectRedis(url: string, role: RedisRole, onError: (error: Error) => void): Redis {
-  const redis = new Redis(url, {
+  const redis = new BatchingRedis(url, {
     // Back soon after Redis is back; the default waits up to 5 s.
     retryStrategy: (times) => Math.min(50 * 2 ** times, 1_000),
     ...roleOptions[role],

@@ -11,9 +11,9 @@ import { type OrderEvent, readHistory } from './order-events.ts';
 import { createOrderStore, type OrderStore } from './orders.ts';
 import { createRecordStore, type RecordStore } from './records.ts';
 
-export interface CertificateStore extends RecordStore<Certificate> {
-  /** Keeps a chain (PEM of what follows the leaf) once, however many certificates have it, and answers its name. */
-  putChain(pem: string): Promise<string>;
+export interface CertificateStore extends Omit<RecordStore<Certificate>, 'create' | 'put'> {
+  /** Stores a certificate whose id is new with its chain (PEM of what follows the leaf), which is kept once however many have it. Doing it twice is harmless. */
+  create(certificate: Omit<Certificate, 'chain'>, chainPem: string): Promise<Certificate>;
   getChain(name: string): Promise<string | null>;
   /** Certificates whose end lies in (from, to], ms since the epoch. */
   countExpiring(from: number, to: number): Promise<number>;
@@ -65,10 +65,11 @@ export function createStore(redis: Redis, namespace: string): Store {
     history: (orderId) => readHistory(redis, keys, orderId),
     certificates: {
       ...certificates,
-      async putChain(pem) {
-        const name = createHash('sha256').update(pem).digest('hex');
-        await redis.set(keys.chain(name), pem, 'NX');
-        return name;
+      async create(certificate, chainPem) {
+        const chain = createHash('sha256').update(chainPem).digest('hex');
+        const record = { ...certificate, chain };
+        await certificates.create(record, [['SET', keys.chain(chain), chainPem, 'NX']]);
+        return record;
       },
       getChain: (name) => redis.get(keys.chain(name)),
       countExpiring: (from, to) => redis.zcount(keys.certificatesByExpiry, `(${from}`, to),
@@ -108,9 +109,8 @@ export function createStore(redis: Redis, namespace: string): Store {
     }),
     secrets: {
       async putOnce(name, sealed) {
-        // A copy of this command that was sent again after a reconnect is refused too: then what is there tells.
-        if ((await redis.set(keys.secret(name), sealed, 'NX')) !== null) return sealed;
-        return (await redis.get(keys.secret(name))) ?? sealed;
+        // Answers what was there before: also what an earlier copy of this command, sent again after a reconnect, has put there.
+        return (await redis.set(keys.secret(name), sealed, 'NX', 'GET')) ?? sealed;
       },
       get: (name) => redis.get(keys.secret(name)),
       masterKeyProofs: () => redis.hgetall(keys.masterKeys),

@@ -2,7 +2,7 @@ import { pollInPlace } from '#libs/acme/polling';
 import type { AcmeOrder, AcmeSession } from '#libs/acme/session';
 import { generatePrivateKey } from '#libs/crypto/private-key';
 import { createSigningRequest } from '#libs/crypto/signing-request';
-import { checkIssued, isForKey, splitChain } from '#libs/crypto/x509';
+import { checkIssued, splitChain } from '#libs/crypto/x509';
 import { CertlineError } from '#libs/errors';
 import { type Certificate, renewalTime } from '#libs/model/certificate';
 import { certificateId } from '#libs/model/ids';
@@ -14,7 +14,7 @@ import type { PrivateKeys } from '#libs/store/private-keys';
 export interface IssueDeps {
   openSession(account: string): Promise<AcmeSession>;
   privateKeys: PrivateKeys;
-  certificates: { create(record: Certificate): Promise<unknown>; putChain(pem: string): Promise<string> };
+  certificates: { create(certificate: Omit<Certificate, 'chain'>, chainPem: string): Promise<unknown> };
 }
 
 type Context = StageContext<ValidatedOrder>;
@@ -38,6 +38,19 @@ async function prepareSigning(
 
 function csrOf(order: ValidatedOrder): Buffer {
   return Buffer.from(order.signing?.csr ?? '', 'base64url');
+}
+
+/** For one run: the key that was made here needs not be read and opened again. */
+function remembering({ obtain, open }: PrivateKeys): PrivateKeys {
+  const known = new Map<string, string>();
+  return {
+    async obtain(name, make) {
+      const pem = await obtain(name, make);
+      known.set(name, pem);
+      return pem;
+    },
+    open: async (name) => known.get(name) ?? open(name),
+  };
 }
 
 /** What issuance asks the CA about the ACME order of an order. */
@@ -103,10 +116,11 @@ async function obtain(
 }
 
 /** Issuance: one ACME order becomes one certificate, whose key never left us. */
-export function createIssueHandler(deps: IssueDeps): StageHandler<'issuance'> {
+export function createIssueHandler(shared: IssueDeps): StageHandler<'issuance'> {
   return {
     async run(taken, context) {
       const { clock, signal } = context;
+      const deps = { ...shared, privateKeys: remembering(shared.privateKeys) };
       const session = await deps.openSession(taken.request.account);
       // If a request was made before, finalize may have been sent: then the CA's order tells what became of it.
       const inDoubt = taken.signing !== null;
@@ -122,41 +136,17 @@ export function createIssueHandler(deps: IssueDeps): StageHandler<'issuance'> {
       const now = clock.now();
       const { names, account, keyType } = current.request;
       const privateKeyPem = await deps.privateKeys.open(privateKey);
-      // Let's Encrypt gives an identical newOrder the ACME order that is open already: an order of ours for the same names may have used it.
-      if (!isForKey(pem, privateKeyPem)) {
-        throw new CertlineError(
-          'acme_order_taken',
-          'the certificate of the ACME order is for the key of another order',
-          {
-            plan: { kind: 'restart', free: true },
-          },
-        );
-      }
       const seen = checkIssued({ chainPem: pem, names, privateKeyPem, now });
 
       const [leaf = '', ...rest] = splitChain(pem);
       const { serial, thumbprint, issuer, notBefore, notAfter } = seen;
       // The id follows from the order: a second run writes the same record.
       const id = certificateId(current.id, current.epoch);
-      await deps.certificates.create({
-        ...{
-          id,
-          order: current.id,
-          account,
-          names,
-          keyType,
-          serial,
-          thumbprint,
-          issuer,
-          notBefore,
-          notAfter,
-          leaf,
-          privateKey,
-        },
-        chain: await deps.certificates.putChain(rest.join('')),
-        renewAt: renewalTime(notBefore, notAfter),
-        createdAt: now,
-      });
+      const described = { serial, thumbprint, issuer, notBefore, notAfter, renewAt: renewalTime(notBefore, notAfter) };
+      await deps.certificates.create(
+        { id, order: current.id, account, names, keyType, leaf, privateKey, createdAt: now, ...described },
+        rest.join(''),
+      );
       return issued(current, id, now);
     },
   };

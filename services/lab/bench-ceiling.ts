@@ -4,7 +4,9 @@ import { type AcmeConnections, createAcmeConnections } from '#libs/acme/connecti
 import { generateAccountKey } from '#libs/acme/jws';
 import { pollInPlace } from '#libs/acme/polling';
 import type { AcmeOrder, AcmeSession } from '#libs/acme/session';
-import { challengePath } from '#libs/challenges/http-01';
+import { challengePath, createHttp01Solver } from '#libs/challenges/http-01';
+import type { Solver } from '#libs/challenges/solver';
+import { createLookup, createWebReader } from '#libs/challenges/web-reader';
 import { systemClock } from '#libs/clock';
 import { generatePrivateKey } from '#libs/crypto/private-key';
 import { createSigningRequest } from '#libs/crypto/signing-request';
@@ -15,13 +17,24 @@ import { freePort } from './running-program.ts';
 
 const context = { clock: systemClock, signal: new AbortController().signal };
 
-/** One certificate and nothing besides: nothing is stored, checked, queued or told to anyone. */
-async function issueBarely(session: AcmeSession, name: string, answers: Map<string, string>): Promise<void> {
+interface Bare {
+  session: AcmeSession;
+  /** Key authorizations by token, served as they are. */
+  answers: Map<string, string>;
+  /** certline's look at its own answer, which is one of its requests. */
+  selfCheck: Solver;
+}
+
+/** One certificate with the requests that certline makes, and nothing besides: nothing is stored, queued or told to anyone. */
+async function issueBarely({ session, answers, selfCheck }: Bare, name: string): Promise<void> {
   const { url, order } = await session.newOrder({ names: [name] });
   const authorization = await session.authorization(order.authorizations[0] ?? '');
   const challenge = authorization.challenges.find(({ type }) => type === 'http-01');
   if (!challenge?.token) throw new Error(`the CA offers no http-01 for ${name}`);
-  answers.set(challenge.token, session.keyAuthorization(challenge.token));
+  const { token } = challenge;
+  const keyAuthorization = session.keyAuthorization(token);
+  answers.set(token, keyAuthorization);
+  await selfCheck.check({ type: 'http-01', name, token, keyAuthorization, expires: 0 }, context.signal);
   await session.answerChallenge(challenge.url);
   const read = (): Promise<AcmeOrder> => session.order(url);
   const pending = ({ status }: AcmeOrder): boolean => status === 'pending';
@@ -64,9 +77,11 @@ export async function measureCeiling({ dir, orders, inFlight, warmUp }: BenchSet
       accountUrl: null,
     });
     await session.register({ email: 'ops@example.com', termsOfServiceAgreed: true });
-    await runLoad(namesOf('warm', warmUp), inFlight, (name) => issueBarely(session, name, answers));
+    const read = createWebReader(createLookup([pebble.dns]), [httpPort]);
+    const bare: Bare = { session, answers, selfCheck: createHttp01Solver({ read, port: httpPort, selfCheck: true }) };
+    await runLoad(namesOf('warm', warmUp), inFlight, (name) => issueBarely(bare, name));
     const [requestsBefore, cpuBefore] = [caRequests, process.cpuUsage()];
-    const load = await runLoad(namesOf('host', orders), inFlight, (name) => issueBarely(session, name, answers));
+    const load = await runLoad(namesOf('host', orders), inFlight, (name) => issueBarely(bare, name));
     const { user, system } = process.cpuUsage(cpuBefore);
     return {
       contender: 'ceiling',

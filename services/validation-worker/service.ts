@@ -18,7 +18,6 @@ export async function startValidationWorker(
 ): Promise<Service> {
   const sessions = createAccountSessions(resources, await openSecretBox(resources.store, config));
   const http01 = createHttp01Solver({
-    answers: resources.store.challengeAnswers,
     read: createWebReader(createLookup(config.DNS_RESOLVERS), [80, 443, config.HTTP01_PORT]),
     port: config.HTTP01_PORT,
     selfCheck: config.HTTP01_SELF_CHECK,

@@ -1,9 +1,9 @@
 import { pollInPlace } from '#libs/acme/polling';
 import { authorizationError } from '#libs/acme/problems';
 import type { AcmeOrder, AcmeSession, Authorization } from '#libs/acme/session';
-import type { Challenge, Solver } from '#libs/challenges/solver';
+import type { Solver } from '#libs/challenges/solver';
 import { CertlineError } from '#libs/errors';
-import type { PendingOrder } from '#libs/model/order';
+import type { PendingOrder, PresentedChallenge } from '#libs/model/order';
 import { validated } from '#libs/model/transitions';
 import type { StageContext, StageHandler } from '#libs/queues/handler';
 
@@ -48,7 +48,7 @@ function challengeOf(
   authorization: Authorization,
   session: AcmeSession,
   now: number,
-): Challenge & { url: string; status: string } {
+): { presented: PresentedChallenge; url: string; status: string } {
   const { type } = order.request.challenge;
   const { name } = authorization;
   const challenge = authorization.challenges.find((offered) => offered.type === type);
@@ -61,7 +61,8 @@ function challengeOf(
   }
   const { token, url, status } = challenge;
   const expires = authorization.expires ?? now + week;
-  return { type, name, token, url, status, expires, keyAuthorization: session.keyAuthorization(token) };
+  const keyAuthorization = session.keyAuthorization(token);
+  return { presented: { type, name, token, keyAuthorization, expires }, url, status };
 }
 
 /** Why the CA does not believe, with the identifiers marked. */
@@ -102,12 +103,11 @@ async function prove(
     .filter(({ status }) => status === 'pending')
     .map((one) => challengeOf(order, one, session, clock.now()));
   if (open.length === 0) return;
-  const presented = open.map(({ type, name, token }) => ({ type, name, token }));
+  const presented = open.map((one) => one.presented);
   await context.checkpoint({ presented }, `${open.length} ${open.length === 1 ? 'challenge' : 'challenges'} presented`);
-  await eachOf(open, (challenge) => solvers[challenge.type].present(challenge));
   // A challenge the CA is already looking at must not be sent again.
   const unanswered = open.filter(({ status }) => status === 'pending');
-  await eachOf(unanswered, (challenge) => solvers[challenge.type].check(challenge, signal));
+  await eachOf(unanswered, (one) => solvers[one.presented.type].check(one.presented, signal));
   await eachOf(unanswered, async ({ url }) => {
     try {
       await session.answerChallenge(url, signal);

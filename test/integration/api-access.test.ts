@@ -6,6 +6,7 @@ import { scopes } from '#libs/model/api-key';
 import { createApiClient } from '../../services/lab/api-client.ts';
 import { type ApiSession, dumpRedis, openApiSession } from '../support/api-session.ts';
 import { eventually } from '../support/lab-session.ts';
+import { pendingOrder } from '../support/sample-orders.ts';
 
 /** The scope of every operation, as the documentation promises it. */
 const scopeOf: Record<string, string> = {
@@ -174,7 +175,10 @@ describe('without a key', () => {
 
   it('answers to challenges are served on both ports, and only while they are there', async () => {
     const token = 'LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0';
-    await session.store.challengeAnswers.put(token, `${token}.thumbprint`, Date.now() + 60_000);
+    const { order } = await session.store.orders.place(pendingOrder({ id: 'ord_access' }));
+    const answer = { keyAuthorization: `${token}.thumbprint`, expires: Date.now() + 60_000 };
+    const presented = [{ type: 'http-01' as const, name: 'a.example.com', token, ...answer }];
+    await session.store.orders.save(order, { ...order, presented }, []);
     for (const origin of [session.url, session.challengeUrl]) {
       const url = `${origin}/.well-known/acme-challenge/`;
       const answer = await fetch(url + token);

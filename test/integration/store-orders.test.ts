@@ -200,22 +200,31 @@ describe('an order', () => {
     expect(await store.orders.overdue(at + 20_000, 10)).toEqual([later.id, late.id]);
   });
 
-  it('takes the answers to its challenges away in the very commit that drops them', async () => {
+  it('shows the answers to its challenges from the very commit that presents them to the one that drops them', async () => {
     const store = fresh();
     const pending = (await place(store)) as PendingOrder;
-    const challenge = (token: string) => ({ type: 'http-01', name: 'a.example.com', token }) as const;
+    const expires = Date.now() + 60_000;
+    const challenge = (token: string) =>
+      ({ type: 'http-01', name: 'a.example.com', token, keyAuthorization: `${token}.key`, expires }) as const;
     const [kept, dropped] = ['kept', 'dropped'];
     const shown = await save(store, pending, { ...pending, presented: [challenge(kept), challenge(dropped)] });
-    for (const token of [kept, dropped]) await store.challengeAnswers.put(token, `${token}.key`, Date.now() + 60_000);
     const seen = () => Promise.all([kept, dropped].map(store.challengeAnswers.get));
     expect(await seen()).toEqual(['kept.key', 'dropped.key']);
 
-    // A save that loses takes nothing away.
+    // The net under an order that never drops them.
+    expect(await redis.pexpiretime(store.keys.challenge(kept))).toBe(expires);
+    // A save that loses neither shows anything nor takes it away.
+    expect(await store.orders.save(pending, { ...pending, presented: [challenge('lost')] }, [])).toBeNull();
+    expect(await store.challengeAnswers.get('lost')).toBeNull();
     expect(await store.orders.save(pending, cancelled(shown, 1), [])).toBeNull();
     expect(await seen()).toEqual(['kept.key', 'dropped.key']);
     const fewer = await save(store, shown, { ...shown, presented: [challenge(kept)] });
     expect(await seen()).toEqual(['kept.key', null]);
-    await save(store, fewer, cancelled(fewer, 2));
+    // Presented again: two orders may share a challenge, and the other may have taken its answer away.
+    await redis.del(store.keys.challenge(kept));
+    const again = await save(store, fewer, { ...fewer, presented: [challenge(kept)] });
+    expect(await seen()).toEqual(['kept.key', null]);
+    await save(store, again, cancelled(again, 2));
     expect(await seen()).toEqual([null, null]);
   });
 });

@@ -33,9 +33,9 @@ export interface Deployments {
   /** A stored certificate that does what it says. */
   certificate(names: readonly string[], keyType?: KeyType): Promise<Certificate>;
   /** Orders the deployment of a certificate to the host. */
-  order(certificate: Certificate, deploy: Omit<Placing, 'target'>, issuedAt?: number): Promise<string>;
+  order(certificate: Omit<Certificate, 'chain'>, deploy: Omit<Placing, 'target'>, issuedAt?: number): Promise<string>;
   /** Orders and waits for the end of the first attempt. */
-  deploy(certificate: Certificate, deploy: Omit<Placing, 'target'>): Promise<Order>;
+  deploy(certificate: Omit<Certificate, 'chain'>, deploy: Omit<Placing, 'target'>): Promise<Order>;
   /** The order at the end of its attempt number `attempt`, or when it is deployed. */
   settled(id: string, attempt?: number): Promise<Order>;
   /** Makes the next attempt due and waits for its end. */
@@ -43,7 +43,12 @@ export interface Deployments {
   start(openHost?: (host: IisHost) => IisHost): void;
   addSite(id: number, bindings: readonly string[], state?: 'Started' | 'Stopped'): Promise<void>;
   /** Gives an https binding of the host this certificate, behind certline's back. */
-  bind(certificate: Certificate, siteId: number, bindingInformation: string, sslFlags?: number): Promise<void>;
+  bind(
+    certificate: Omit<Certificate, 'chain'>,
+    siteId: number,
+    bindingInformation: string,
+    sslFlags?: number,
+  ): Promise<void>;
   state(): Promise<HostState>;
   /** The https bindings of the host with their certificates, as `site binding flags thumbprint`. */
   bindings(): Promise<string[]>;
@@ -94,12 +99,12 @@ export async function openDeployments(server: Redis, { osBuild = 20_348 } = {}):
       const pem = await privateKeys.obtain(privateKey, () => generatePrivateKey(keyType));
       const leaf = issuer.issue({ key: createPrivateKey(pem), names });
       const { serial, thumbprint, issuer: by, notBefore, notAfter } = describeCertificate(leaf);
-      const record: Certificate = {
+      const record = {
         ...{ id: `crt_${count}`, order: 'ord_1', account: 'acc_1', names: [...names], keyType },
         ...{ serial, thumbprint, issuer: by, notBefore, notAfter, leaf, privateKey },
-        ...{ renewAt: notAfter, createdAt: Date.now(), chain: await store.certificates.putChain(issuer.chainPem) },
+        ...{ renewAt: notAfter, createdAt: Date.now() },
       };
-      return (await store.certificates.create(record)).record;
+      return store.certificates.create(record, issuer.chainPem);
     },
     async order({ id, names, keyType }, deploy, now = Date.now()) {
       const request = { names, keyType, deploy: { ...deploy, target: targetId } };

@@ -55,7 +55,7 @@ const betweenServices: { from: RegExp; to: RegExp; why: string }[] = [
 
 /** Calls that have one place each, so that what they make is handed in everywhere else. */
 const onePlace: { what: string; pattern: RegExp; where: RegExp }[] = [
-  { what: 'new Redis', pattern: /\bnew Redis\(/, where: /^libs\/store\/redis\.ts$/ },
+  { what: 'new Redis', pattern: /\bnew (Batching)?Redis\(/, where: /^libs\/store\/redis\.ts$/ },
   { what: 'new Queue', pattern: /\bnew Queue(Events)?(<[^(]*>)?\(/, where: /^libs\/queues\/producer\.ts$/ },
   { what: 'new Worker', pattern: /\bnew Worker(<[^(]*>)?\(/, where: /^libs\/queues\/stage-worker\.ts$/ },
   { what: 'pino()', pattern: /\bpino\(/, where: /^libs\/logging\.ts$/ },

@@ -26,7 +26,9 @@ import {
 } from '../../support/sample-orders.ts';
 
 const later = placedAt + 60_000;
-const presented = [{ type: 'http-01' as const, name: 'a.example.com', token: 't' }];
+const presented = [
+  { type: 'http-01' as const, name: 'a.example.com', token: 't', keyAuthorization: 't.k', expires: later },
+];
 
 /** An order in the middle of its troubles. */
 const troubled: PendingOrder = pendingOrder({
