@@ -45,7 +45,7 @@ export class Standstill extends Error {
   override readonly name = 'Standstill';
 }
 
-const standstillMs = 20_000;
+const standstillMs = 10_000;
 
 /**
  * Does `work` for every name, with `inFlight` of them under way at any time. Ends with the first that fails, or with a

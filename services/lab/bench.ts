@@ -93,7 +93,7 @@ async function run(options: ReturnType<typeof readOptions>, dir: string): Promis
   }
   const middles = only.flatMap((name) => middleOf(runs.filter(({ contender }) => contender === name)) ?? []);
   for (const line of ['', ...tableOf(middles), '', ...middles.flatMap(({ notes }) => notes), '']) say(line);
-  for (const line of targetsOf(middles)) say(line);
+  for (const line of targetsOf(middles, runs)) say(line);
   const wrong = miscounted(runs);
   for (const line of wrong) say(`WRONG COUNT  ${line}`);
   if (wrong.length === 0) say('in every run the CA counts as many certificates as there were orders');
