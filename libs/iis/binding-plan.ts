@@ -2,9 +2,10 @@ import { createHash } from 'node:crypto';
 import { CertlineError } from '../errors.ts';
 import type { BindingChange, HostState } from './iis-host.ts';
 import { planAdditions } from './plan-additions.ts';
+import { ftpServes, planFtp } from './plan-ftp.ts';
 import { type PlanDraft, type PlanScope, plannedState, readHttpsBindings, unboundNames } from './plan-scope.ts';
 import { planUpdates } from './plan-updates.ts';
-import { hidingWarnings, sharedRecords } from './plan-warnings.ts';
+import { hidingWarnings, hostWarnings, mixedPortWarnings, sharedRecords, siteWarnings } from './plan-warnings.ts';
 
 /** Which certificate the bindings are to get. */
 export interface PlannedCertificate {
@@ -32,6 +33,12 @@ export interface BindingPlanOptions {
   port?: number;
   /** IP of added bindings. Unless told: `*`, and the IP of the http binding where there is no SNI. */
   ip?: string;
+  /** `false`: added bindings have no SNI, and share the certificate of their address and port. */
+  sni?: boolean;
+  /** `ours`: only bindings without a certificate, or with one of `ours`, are changed; else whatever they carry. */
+  replace?: 'any' | 'ours';
+  /** Thumbprints of the certificates that we put on the host; the one that is replaced and the new one always count. */
+  ours?: ReadonlySet<string>;
 }
 
 export interface PlannedChange extends BindingChange {
@@ -41,7 +48,10 @@ export interface PlannedChange extends BindingChange {
 
 export interface SkippedBinding {
   siteId: number;
+  protocol: 'https' | 'ftp';
+  /** Of a binding that is there, or of one that might have been added; empty with `ftp`. */
   bindingInformation: string;
+  /** Why, for a person. */
   reason: string;
 }
 
@@ -60,7 +70,7 @@ export interface BindingPlan {
   shared: SharedRecord[];
   /** Names of the certificate that no binding with this certificate would answer for. */
   unbound: string[];
-  /** SHA-256 of the changes (without their reasons), hexadecimal. */
+  /** SHA-256 of the changes, hexadecimal: the same before the certificate is issued and after. See `hashChanges`. */
   hash: string;
 }
 
@@ -79,29 +89,28 @@ function targetSites(host: HostState, options: BindingPlanOptions): Set<number> 
 function scopeOf(host: HostState, certificate: PlannedCertificate, options: BindingPlanOptions): PlanScope {
   const thumbprint = certificate.thumbprint.toUpperCase();
   const old = options.oldThumbprint?.toUpperCase();
+  const known = [...(options.ours ?? []), ...(old === undefined ? [] : [old]), thumbprint];
   return {
     iisMajor: host.iisMajor,
+    osBuild: host.osBuild,
     sites: host.sites.toSorted((a, b) => a.id - b.id),
     https: readHttpsBindings(host),
     targets: targetSites(host, options),
     names: certificate.names,
     thumbprint,
     oldThumbprint: old === undefined || old === thumbprint ? null : old,
+    ours: new Set(known.map((one) => one.toUpperCase())),
     options: { ...options, blankHost: options.mode !== 'auto' && options.blankHost === true },
   };
 }
 
-function optionWarnings(scope: PlanScope, asked: BindingPlanOptions): string[] {
+function optionWarnings(asked: BindingPlanOptions): string[] {
   const warnings: string[] = [];
   if (asked.mode === 'auto' && asked.blankHost) {
     warnings.push('mode auto leaves bindings without a host name alone: blankHost is ignored');
   }
   if (asked.addMissing && !asked.updateOnly && (asked.mode === 'auto' || asked.mode === 'all')) {
     warnings.push(`mode ${asked.mode} has no site to add missing names to: addMissing is ignored`);
-  }
-  const chosen = asked.mode === 'site' ? scope.sites.find((site) => site.id === asked.site) : undefined;
-  if (chosen && chosen.state !== 'Started') {
-    warnings.push(`site ${chosen.id} is not started: its bindings are set, but nothing answers on them yet`);
   }
   return warnings;
 }
@@ -128,15 +137,18 @@ function canonicalJson(value: unknown): string {
   );
 }
 
-/** SHA-256 of changes in canonical JSON, hexadecimal. The reasons are left out: wording is not part of what is done. */
-export function hashChanges(changes: readonly BindingChange[]): string {
+/**
+ * SHA-256 of changes in canonical JSON, hexadecimal. What the host must still have is part of it. The reasons are not, since wording is
+ * not part of what is done, and neither is the `planned` thumbprint: a preview does not know it before the certificate is issued.
+ */
+export function hashChanges(changes: readonly BindingChange[], planned: string): string {
   const bare = changes.map((change) => ({
     op: change.op,
     siteId: change.siteId,
     protocol: change.protocol,
     bindingInformation: change.bindingInformation,
     sslFlags: change.sslFlags,
-    thumbprint: change.thumbprint,
+    thumbprint: change.thumbprint?.toUpperCase() === planned.toUpperCase() ? 'the new certificate' : change.thumbprint,
     store: change.store,
     expect: change.expect,
   }));
@@ -146,7 +158,8 @@ export function hashChanges(changes: readonly BindingChange[]): string {
 /**
  * Plans the https bindings that get a certificate: pure, it only looks at what it is given.
  * An existing https binding whose host the certificate covers is updated and keeps its address and flags; an http binding whose host has
- * no https binding in its site gets one. Bindings are left alone where the change would reach one that is not meant.
+ * no https binding in its site gets one. Bindings are left alone where the change would reach one that is not meant. Of ftp sites the
+ * chosen one gets it, and those that carry the certificate that is replaced.
  * Throws `CertlineError` `site_not_found` when the chosen site does not exist.
  */
 export function planBindings(
@@ -155,20 +168,30 @@ export function planBindings(
   options: BindingPlanOptions,
 ): BindingPlan {
   const scope = scopeOf(host, certificate, options);
-  const draft: PlanDraft = { changes: [], skipped: [], warnings: optionWarnings(scope, options) };
+  const draft: PlanDraft = { changes: [], skipped: [], warnings: optionWarnings(options) };
   if (options.mode !== 'store') {
     planUpdates(scope, draft);
-    if (options.updateOnly !== true) planAdditions(scope, draft);
+    planAdditions(scope, draft);
+    planFtp(scope, draft);
   }
   const changes = draft.changes.sort(compareChanges);
   const after = plannedState(scope, draft);
-  const { shared, warnings } = sharedRecords(after, scope.thumbprint);
+  const sharing = sharedRecords(after, scope.thumbprint);
+  const warnings = [
+    ...hostWarnings(scope),
+    ...draft.warnings,
+    ...siteWarnings(scope, changes),
+    ...sharing.warnings,
+    ...hidingWarnings(after),
+    ...mixedPortWarnings(scope, changes),
+  ];
+  const unbound = options.mode === 'store' ? [] : unboundNames(scope, after);
   return {
     changes,
     skipped: draft.skipped.sort(compareSkipped),
-    warnings: [...draft.warnings, ...warnings, ...hidingWarnings(after)],
-    shared,
-    unbound: options.mode === 'store' ? [] : unboundNames(scope, after),
-    hash: hashChanges(changes),
+    warnings,
+    shared: sharing.shared,
+    unbound: unbound.filter((name) => !ftpServes(scope, changes, name)),
+    hash: hashChanges(changes, scope.thumbprint),
   };
 }

@@ -11,11 +11,21 @@ export interface Binding {
   store: string | null;
 }
 
+/** Where a certificate lies: both null when there is none. */
+export interface StoredCertificate {
+  thumbprint: string | null;
+  store: string | null;
+}
+
 export interface Site {
   id: number;
   name: string;
   state: 'Started' | 'Stopped' | 'Unknown';
   bindings: Binding[];
+  /** The one certificate of all its ftp bindings; null for a site that has none of these. */
+  ftp: StoredCertificate | null;
+  /** Folder of the root application, environment variables expanded; null where it cannot be read. */
+  physicalPath?: string | null;
 }
 
 /** What a host says of itself. */
@@ -31,10 +41,12 @@ export interface HostState {
 export interface BindingChange {
   op: 'add' | 'update' | 'remove';
   siteId: number;
-  protocol: 'https';
+  /** `ftp` is the certificate of the site, for all its ftp bindings: always an update, with sslFlags 0. */
+  protocol: 'https' | 'ftp';
+  /** Empty with `ftp`. */
   bindingInformation: string;
   sslFlags: number;
-  /** The certificate the binding gets; null with `remove`. */
+  /** The certificate the binding gets; null with `remove`, and where there was none before. */
   thumbprint: string | null;
   store: string | null;
   expect: { thumbprint: string | null; sslFlags: number } | null;
@@ -47,6 +59,17 @@ export interface PfxImport {
   thumbprint: string;
   store: string;
   friendlyName: string;
+  /** Whether the key may be exported from the host again. */
+  exportable: boolean;
+  /** Accounts or SIDs that may read the key, besides administrators and IIS. */
+  readers: readonly string[];
+}
+
+/** One step of the test of a host, for a person. */
+export interface TestStep {
+  step: 'connect' | 'host key' | 'rights' | 'iis' | 'stores';
+  ok: boolean;
+  detail: string;
 }
 
 /** A place that accepts binding changes: the lab host now, Windows hosts by other transports later. All calls may throw `CertlineError`. */
@@ -57,6 +80,12 @@ export interface IisHost {
   importPfx(certificate: PfxImport, signal: AbortSignal): Promise<void>;
   /** All changes in one commit, or none: `plan_drifted` when an expectation does not hold. */
   apply(changes: readonly BindingChange[], signal: AbortSignal): Promise<void>;
+  /** Takes a certificate with its key out of a store, unless something on the host still uses it: a binding, an ftp site or http.sys. */
+  removeCertificate(thumbprint: string, store: string, signal: AbortSignal): Promise<'removed' | 'absent' | 'in use'>;
+  /** What works, step by step, up to the first that does not. Never throws for what it finds. */
+  test(signal: AbortSignal): Promise<TestStep[]>;
   /** Where a TLS client reaches a binding of the host: `ip` as in the binding (`*` for all addresses). */
   endpoint(ip: string, port: number): { host: string; port: number };
+  /** Gives up the connection of a host that keeps one; the next call opens another. Whoever opened a host calls it in the end. */
+  close?(): Promise<void>;
 }

@@ -1,9 +1,9 @@
 import type { z } from 'zod';
-import { CertlineError } from '../errors.ts';
+import { asCertlineError, CertlineError } from '../errors.ts';
 import type { Transport } from '../model/target.ts';
 import { bindingIp } from './binding-information.ts';
-import type { BindingChange, HostState, IisHost, PfxImport } from './iis-host.ts';
-import { type LabEndpoint, labProblemSchema, labStateSchema } from './lab-protocol.ts';
+import type { BindingChange, HostState, IisHost, PfxImport, TestStep } from './iis-host.ts';
+import { type LabEndpoint, labProblemSchema, labStateSchema, removedSchema } from './lab-protocol.ts';
 import { hostError } from './problems.ts';
 
 /** Longer than a host under load takes for a commit. */
@@ -38,6 +38,28 @@ class LabHost implements IisHost {
   async apply(changes: readonly BindingChange[], signal: AbortSignal): Promise<void> {
     if (changes.length === 0) return;
     this.#remember(await this.#call('POST', '/commit', { changes }, signal));
+  }
+
+  async removeCertificate(
+    thumbprint: string,
+    store: string,
+    signal: AbortSignal,
+  ): Promise<'removed' | 'absent' | 'in use'> {
+    const answer = await this.#call('POST', '/certificates/remove', { thumbprint, store }, signal);
+    return this.#parse(removedSchema, answer).result;
+  }
+
+  async test(signal: AbortSignal): Promise<TestStep[]> {
+    try {
+      const { iisMajor, osBuild } = await this.read(signal);
+      return [
+        { step: 'connect', ok: true, detail: `${this.#url}, a simulated host` },
+        { step: 'iis', ok: true, detail: `as IIS ${iisMajor} on Windows build ${osBuild}` },
+      ];
+    } catch (thrown) {
+      signal.throwIfAborted();
+      return [{ step: 'connect', ok: false, detail: asCertlineError(thrown).message }];
+    }
   }
 
   endpoint(ip: string, port: number): { host: string; port: number } {

@@ -26,7 +26,13 @@ export const labStateSchema = z.object({
   iisMajor: z.number().int(),
   osBuild: z.number().int(),
   sites: z.array(
-    z.object({ id: z.number().int(), name: z.string(), state: siteState, bindings: z.array(bindingSchema) }),
+    z.object({
+      id: z.number().int(),
+      name: z.string(),
+      state: siteState,
+      bindings: z.array(bindingSchema),
+      ftp: z.object({ thumbprint: z.string().nullable(), store: z.string().nullable() }).nullable(),
+    }),
   ),
   endpoints: z.array(endpointSchema),
 });
@@ -44,8 +50,20 @@ export const pfxSchema = z.object({
   thumbprint,
   store: z.string(),
   friendlyName: z.string(),
+  exportable: z.boolean().default(false),
+  readers: z.array(z.string()).default([]),
 });
 export type LabPfx = z.infer<typeof pfxSchema>;
+
+/** Body of `POST /certificates/remove`. */
+export const removalSchema = z.object({ thumbprint, store: z.string() });
+
+/** Answer of `POST /certificates/remove`: where the certificate is in use, it stays. */
+export const removedSchema = z.object({
+  result: z.enum(['removed', 'absent', 'in use']),
+  usedBy: z.array(z.string()),
+});
+export type LabRemoved = z.infer<typeof removedSchema>;
 
 /** Body of `POST /commit`. */
 export const commitSchema = z.object({
@@ -53,7 +71,7 @@ export const commitSchema = z.object({
     z.object({
       op: z.enum(['add', 'update', 'remove']),
       siteId: z.number().int(),
-      protocol: z.literal('https'),
+      protocol: z.enum(['https', 'ftp']),
       bindingInformation: z.string(),
       sslFlags: z.number().int().nonnegative(),
       thumbprint: thumbprint.nullable(),

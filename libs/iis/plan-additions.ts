@@ -12,6 +12,7 @@ import type { Site } from './iis-host.ts';
 import {
   covers,
   isCurrent,
+  isForeign,
   isProtocol,
   type PlanDraft,
   type PlannedBinding,
@@ -50,9 +51,9 @@ class Occupancy {
   }
 }
 
-/** New bindings use SNI where there is a host name and IIS knows it (from 8): only then is the record their own. */
+/** New bindings use SNI unless told, where there is a host name and IIS knows it (from 8): only then is the record their own. */
 function flagsFor(scope: PlanScope, host: string): number {
-  return host !== '' && scope.iisMajor >= 8 ? sslFlag.sni : 0;
+  return host !== '' && scope.iisMajor >= 8 && scope.options.sni !== false ? sslFlag.sni : 0;
 }
 
 /** Why IIS, or another binding, stands against adding this one; null when nothing does. */
@@ -60,9 +61,11 @@ function refusal(scope: PlanScope, occupancy: Occupancy, address: BindingAddress
   if (address.host.startsWith('*.') && scope.iisMajor < 10) return `IIS ${scope.iisMajor} has no wildcard host names`;
   const twin = occupancy.at(address);
   if (twin) return `site ${twin.site.id} already has this address and host: two sites with both cannot run`;
-  if (flags !== 0) return null;
   const record = httpSysRecord(address, flags);
   const sharers = occupancy.sharing(record);
+  const foreign = sharers.find((one) => isForeign(scope, one.binding));
+  if (foreign) return `would change ${record}, which site ${foreign.site.id} uses with a certificate that is not ours`;
+  if (flags !== 0) return null;
   if (scope.iisMajor < 8 && sharers[0]) {
     return `IIS ${scope.iisMajor} has one certificate for ${record}, which site ${sharers[0].site.id} uses`;
   }
@@ -80,9 +83,11 @@ function add(
 ): void {
   const bindingInformation = formatBindingInformation(address);
   const sslFlags = flagsFor(scope, address.host);
-  const against = refusal(scope, occupancy, address, sslFlags);
+  const against = scope.options.updateOnly
+    ? 'is not there, and only existing bindings are updated'
+    : refusal(scope, occupancy, address, sslFlags);
   if (against !== null) {
-    draft.skipped.push({ siteId: site.id, bindingInformation, reason: against });
+    draft.skipped.push({ siteId: site.id, protocol: 'https', bindingInformation, reason: against });
     return;
   }
   const change: PlannedChange = {
@@ -112,15 +117,23 @@ function httpsAddress(scope: PlanScope, http: BindingAddress): BindingAddress {
 
 /**
  * Plans the https bindings that do not exist yet: beside every http binding with a covered host that has no https binding in its site, on
- * whatever port, and with `addMissing` for the names that have no binding at all.
+ * whatever port, and with `addMissing` for the names that have no binding at all. With `updateOnly` it only says what is left out.
  */
 export function planAdditions(scope: PlanScope, draft: PlanDraft): void {
   const occupancy = new Occupancy(plannedState(scope, draft));
   const tried = new Set<string>();
-  const addOnce = (site: Site, address: BindingAddress, reason: string) => {
-    const key = `${site.id}|${address.ip}:${address.port}:${hostKey(address.host)}`;
-    if (!tried.has(key)) add(scope, draft, occupancy, site, address, reason);
+  const isFirst = (site: Site, { ip, port, host }: BindingAddress) => {
+    const key = `${site.id}|${ip}:${port}:${hostKey(host)}`;
+    const first = !tried.has(key);
     tried.add(key);
+    return first;
+  };
+  const addOnce = (site: Site, address: BindingAddress, reason: string) => {
+    if (isFirst(site, address)) add(scope, draft, occupancy, site, address, reason);
+  };
+  const leaveOnce = (site: Site, address: BindingAddress, reason: string) => {
+    const bindingInformation = formatBindingInformation(address);
+    if (isFirst(site, address)) draft.skipped.push({ siteId: site.id, protocol: 'https', bindingInformation, reason });
   };
   const served = Map.groupBy(scope.https, (one) => one.site.id);
   for (const site of scope.sites.filter(({ id }) => scope.targets.has(id))) {
@@ -129,11 +142,17 @@ export function planAdditions(scope: PlanScope, draft: PlanDraft): void {
       const http = parseBindingInformation(binding.bindingInformation);
       if (!http || ownHosts.has(hostKey(http.host))) continue;
       const wanted = http.host === '' ? scope.options.blankHost : covers(scope.names, http.host);
-      if (wanted) addOnce(site, httpsAddress(scope, http), `beside the http binding ${binding.bindingInformation}`);
+      const address = httpsAddress(scope, http);
+      if (wanted) addOnce(site, address, `beside the http binding ${binding.bindingInformation}`);
+      else if (scope.options.mode === 'site') {
+        const what =
+          http.host === '' ? 'has no host name: only with blankHost' : 'the certificate does not cover its host';
+        leaveOnce(site, address, what);
+      }
     }
   }
   const chosen = scope.sites.find(({ id }) => id === scope.options.site);
-  if (scope.options.mode !== 'site' || !scope.options.addMissing || !chosen) return;
+  if (scope.options.mode !== 'site' || !scope.options.addMissing || scope.options.updateOnly || !chosen) return;
   const { ip = '*', port = 443 } = scope.options;
   for (const name of unboundNames(scope, plannedState(scope, draft))) {
     addOnce(chosen, { ip: bindingIp(ip), port, host: name }, 'the name has no binding, and such are asked for');

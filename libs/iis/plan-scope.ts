@@ -7,7 +7,7 @@ import {
   sslFlag,
 } from './binding-information.ts';
 import type { BindingPlanOptions, PlannedChange, SkippedBinding } from './binding-plan.ts';
-import type { Binding, HostState, Site } from './iis-host.ts';
+import type { Binding, HostState, Site, StoredCertificate } from './iis-host.ts';
 
 /** An https binding with what is needed to compare it with others. */
 export interface HttpsBinding {
@@ -21,6 +21,7 @@ export interface HttpsBinding {
 /** What a plan is made from, brought into one form. */
 export interface PlanScope {
   iisMajor: number;
+  osBuild: number;
   /** By id. */
   sites: Site[];
   /** Of all sites, by site and bindingInformation. */
@@ -30,6 +31,8 @@ export interface PlanScope {
   names: readonly string[];
   thumbprint: string;
   oldThumbprint: string | null;
+  /** Upper-case thumbprints of what we put there, the new and the replaced one among them. */
+  ours: ReadonlySet<string>;
   options: BindingPlanOptions;
 }
 
@@ -40,13 +43,14 @@ export interface PlanDraft {
   warnings: string[];
 }
 
-export function isProtocol(binding: Binding, protocol: 'http' | 'https'): boolean {
+export function isProtocol(binding: Binding, protocol: 'http' | 'https' | 'ftp'): boolean {
   return binding.protocol.toLowerCase() === protocol;
 }
 
 /** The bindings of a site in an order that does not depend on how the host lists them. */
 export function sortedBindings(site: Site): Binding[] {
-  return site.bindings.toSorted((a, b) => (a.bindingInformation < b.bindingInformation ? -1 : 1));
+  const keyOf = ({ bindingInformation, protocol }: Binding) => `${bindingInformation} ${protocol}`;
+  return site.bindings.toSorted((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
 }
 
 /** The https bindings of all sites; those with an unusual bindingInformation have no http.sys record and are left out. */
@@ -70,12 +74,27 @@ export function usesCentralStore(binding: Binding): boolean {
   return (binding.sslFlags & sslFlag.centralStore) !== 0;
 }
 
-/** Whether the binding already has the certificate from the right store; http.sys reads a missing store name as `My`. */
-export function isCurrent(scope: PlanScope, binding: Binding): boolean {
+/** Whether it is the certificate from the right store already; http.sys reads a missing store name as `My`. */
+export function isCurrent(scope: PlanScope, { thumbprint, store }: StoredCertificate): boolean {
   return (
-    binding.thumbprint?.toUpperCase() === scope.thumbprint &&
-    (binding.store ?? 'My').toLowerCase() === scope.options.store.toLowerCase()
+    thumbprint?.toUpperCase() === scope.thumbprint &&
+    (store || 'My').toLowerCase() === scope.options.store.toLowerCase()
   );
+}
+
+/** Whether it is the certificate that is replaced. */
+export function carriesOld(scope: PlanScope, { thumbprint }: StoredCertificate): boolean {
+  return scope.oldThumbprint !== null && thumbprint?.toUpperCase() === scope.oldThumbprint;
+}
+
+/** Whether the options forbid to replace this certificate; nothing stands against a first one. */
+export function isForeign(scope: PlanScope, { thumbprint }: StoredCertificate): boolean {
+  return scope.options.replace === 'ours' && thumbprint !== null && !scope.ours.has(thumbprint.toUpperCase());
+}
+
+/** The reason of what `isForeign` holds back. */
+export function foreignReason({ thumbprint }: StoredCertificate): string {
+  return `carries the certificate ${thumbprint}, which is not ours: only our own are replaced`;
 }
 
 /** An https binding as it would be after the plan. */

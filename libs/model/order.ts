@@ -21,7 +21,14 @@ export const deploySchema = z.discriminatedUnion('mode', [
     blankHost: z.boolean().exactOptional(),
     port: z.number().int().min(1).max(65_535).exactOptional(),
     ip: z.string().exactOptional(),
+    sni: z.boolean().exactOptional(),
     store: z.enum(['My', 'WebHosting']).exactOptional(),
+    /** Which certificates of bindings are replaced: any that is there, or only one that certline put there. */
+    replace: z.enum(['any', 'ours']).exactOptional(),
+    exportable: z.boolean().exactOptional(),
+    readers: z.array(z.string()).exactOptional(),
+    /** Hash of the plan that a person has seen: with another one nothing is changed. */
+    planHash: z.string().exactOptional(),
   }),
 ]);
 export type Deploy = z.infer<typeof deploySchema>;

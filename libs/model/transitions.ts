@@ -63,6 +63,13 @@ export function newOrder(id: string, request: OrderRequest, now: number): Pendin
   };
 }
 
+/** A new order for a certificate that is there: it begins at deployment. */
+export function newDeployment(id: string, request: OrderRequest, certificate: string, now: number): IssuedOrder {
+  const { acmeOrder: _none, ...order } = newOrder(id, request, now);
+  const identifiers = order.identifiers.map(({ name }) => ({ name, status: 'valid' as const }));
+  return { ...order, identifiers, status: 'issued', certificate };
+}
+
 /** Every name is proved: the CA will issue. */
 export function validated(order: PendingOrder, acmeOrder: AcmeOrderRef, now: number): ValidatedOrder {
   const identifiers = order.identifiers.map(({ name }) => ({

@@ -4,12 +4,13 @@ import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { measureCeiling } from './bench-ceiling.ts';
 import { measureCertline } from './bench-certline.ts';
+import { deployReport, measureDeployments } from './bench-deploy.ts';
 import { measureLego } from './bench-lego.ts';
 import { type BenchSettings, type Measurement, Standstill } from './bench-load.ts';
 import { middleOf, miscounted, perMinute, tableOf, targetsOf } from './bench-report.ts';
 
 /** Under more than this Pebbles deadlock too often; under less they do now and then, and the run is repeated. */
-const most = { orders: 500, inFlight: 16, tries: 4 };
+const most = { orders: 500, inFlight: 16, tries: 4, certificates: 1_000, hosts: 200, pauseMs: 10_000 };
 const contenders = ['ceiling', 'certline', 'services', 'lego'] as const;
 type Contender = (typeof contenders)[number];
 
@@ -20,13 +21,24 @@ const usage = `npm run bench -- [options]
   --in-flight N     unfinished orders at any time (16; at most ${most.inFlight})
   --rounds N        runs of each contender but lego, in turns; the one in the middle is shown (3)
   --only NAME       ${contenders.join(', ')}; may be given several times (all but services)
-  --cpu-prof DIR    have Node write CPU profiles of certline's processes there`;
+  --cpu-prof DIR    have Node write CPU profiles of certline's processes there
+
+npm run bench -- deploy [options]
+  certificates that are there already, to simulated IIS hosts: all on one host, one by one, and spread over many hosts
+  --certificates N  200
+  --hosts N         hosts of the last (50)
+  --pause MS        how much longer every call to a host takes (0): a real one starts a PowerShell for each
+  --cpu-prof DIR    as above, of the deployment worker`;
 
 const say = (line = ''): void => void process.stdout.write(`${line}\n`);
 
 function readOptions() {
-  const { values } = parseArgs({
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
     options: {
+      certificates: { type: 'string', default: '200' },
+      hosts: { type: 'string', default: '50' },
+      pause: { type: 'string', default: '0' },
       orders: { type: 'string', default: '200' },
       'warm-up': { type: 'string', default: '200' },
       'in-flight': { type: 'string', default: '16' },
@@ -35,15 +47,27 @@ function readOptions() {
       'cpu-prof': { type: 'string' },
     },
   });
-  const number = (name: 'orders' | 'warm-up' | 'in-flight' | 'rounds', limit: number): number => {
+  const number = (
+    name: 'orders' | 'warm-up' | 'in-flight' | 'rounds' | 'certificates' | 'hosts' | 'pause',
+    limit: number,
+    least = 1,
+  ): number => {
     const value = Number(values[name]);
-    if (!Number.isInteger(value) || value < 1 || value > limit) throw new Error(`--${name} is 1 to ${limit}`);
+    if (!Number.isInteger(value) || value < least || value > limit)
+      throw new Error(`--${name} is ${least} to ${limit}`);
     return value;
   };
   const unknown = values.only.find((name) => !contenders.some((known) => known === name));
   if (unknown !== undefined) throw new Error(`there is no contender ${unknown}`);
+  const [what = 'issue', ...more] = positionals;
+  if ((what !== 'issue' && what !== 'deploy') || more.length > 0)
+    throw new Error(`there is no benchmark ${positionals.join(' ')}`);
   const warmUp = number('warm-up', most.orders - 1);
   return {
+    what,
+    certificates: number('certificates', most.certificates),
+    hosts: number('hosts', most.hosts),
+    pauseMs: number('pause', most.pauseMs, 0),
     warmUp,
     inFlight: number('in-flight', most.inFlight),
     orders: number('orders', most.orders - warmUp),
@@ -100,6 +124,23 @@ async function run(options: ReturnType<typeof readOptions>, dir: string): Promis
   return wrong.length === 0 ? 0 : 1;
 }
 
+async function runDeployments(options: ReturnType<typeof readOptions>, dir: string): Promise<number> {
+  const { certificates, hosts, pauseMs, profileDir } = options;
+  say(
+    `${certificates} certificates of a CA made for it, a deployment worker of its own process, simulated IIS hosts, ${pauseMs} ms of pause in each call`,
+  );
+  const measured = await measureDeployments(
+    { dir: join(dir, 'deploy'), certificates, hosts, pauseMs, profileDir },
+    say,
+  );
+  for (const line of ['', ...deployReport(measured)]) say(line);
+  const wrong = measured.filter((one) => one.right !== one.certificates);
+  for (const { scenario, right } of wrong)
+    say(`WRONG COUNT  ${scenario}: ${right} of ${certificates} bindings are right`);
+  if (wrong.length === 0) say('in every round each binding has its certificate, by what the hosts say');
+  return wrong.length === 0 ? 0 : 1;
+}
+
 let options: ReturnType<typeof readOptions>;
 try {
   options = readOptions();
@@ -110,7 +151,7 @@ try {
 const dir = await mkdtemp(join(tmpdir(), 'certline-bench-'));
 let code = 1;
 try {
-  code = await run(options, dir);
+  code = await (options.what === 'deploy' ? runDeployments : run)(options, dir);
 } catch (error) {
   say(`\nThe benchmark failed: ${error instanceof Error ? error.message : String(error)}\nLogs are in ${dir}`);
   process.exit(1);

@@ -76,6 +76,21 @@ export async function installRedis(folder: string): Promise<string> {
   return link;
 }
 
+/** Options for apt that keep its lists and downloads in a folder of ours, so that no root is needed and the machine stays as it is. */
+function aptBeside(work: string, more: Record<string, string> = {}): string[] {
+  const options = {
+    'Dir::State::Lists': join(work, 'lists'),
+    'Dir::Cache': join(work, 'cache'),
+    'Acquire::Languages': 'none',
+    'Acquire::IndexTargets::deb::DEP-11::DefaultEnabled': 'false',
+    'Acquire::Retries': '3',
+    'APT::Update::Error-Mode': 'any', // otherwise `update` exits 0 when it fetched nothing
+    'APT::Sandbox::User': 'root', // apt's own user cannot write into a folder of ours
+    ...more,
+  };
+  return ['-qq', ...Object.entries(options).flatMap(([name, value]) => ['-o', `${name}=${value}`])];
+}
+
 /** The mirror that this machine itself uses, so that no network is needed which apt does not have already. */
 async function debianMirror(): Promise<string> {
   const uris = await run('apt-get', ['indextargets', '--format', '$(REPO_URI)']);
@@ -102,18 +117,7 @@ export async function fetchPebble(folder: string): Promise<void> {
     await mkdir(join(work, 'lists', 'partial'), { recursive: true });
     await mkdir(join(work, 'cache', 'archives', 'partial'), { recursive: true });
     await writeFile(sources, `deb [signed-by=${await keyring()}] ${await debianMirror()} sid main\n`);
-    const options = {
-      'Dir::Etc::SourceList': sources,
-      'Dir::Etc::SourceParts': '/nonexistent',
-      'Dir::State::Lists': join(work, 'lists'),
-      'Dir::Cache': join(work, 'cache'),
-      'Acquire::Languages': 'none',
-      'Acquire::IndexTargets::deb::DEP-11::DefaultEnabled': 'false',
-      'Acquire::Retries': '3',
-      'APT::Update::Error-Mode': 'any', // otherwise `update` exits 0 when it fetched nothing
-      'APT::Sandbox::User': 'root', // apt's own user cannot write into a folder of ours
-    };
-    const apt = ['-qq', ...Object.entries(options).flatMap(([name, value]) => ['-o', `${name}=${value}`])];
+    const apt = aptBeside(work, { 'Dir::Etc::SourceList': sources, 'Dir::Etc::SourceParts': '/nonexistent' });
     await run('apt-get', [...apt, 'update']);
     await run('apt-get', [...apt, 'download', 'pebble'], work);
     const archive = (await readdir(work)).find((name) => name.endsWith('.deb'));
@@ -124,6 +128,32 @@ export async function fetchPebble(folder: string): Promise<void> {
     await run(join(programs, 'pebble'), ['-version']); // a C library too old for it shows here, not in a test
     await rm(folder, { recursive: true, force: true });
     await rename(programs, folder); // whole or not at all, for whoever looks meanwhile
+  } finally {
+    await rm(work, { recursive: true, force: true });
+  }
+}
+
+/**
+ * Unpacks Debian's OpenSSH server into `folder`, with the libraries that this machine lacks for it and with nss_wrapper, which lets it
+ * see users of our own. Nothing is installed: no service is set up, no host keys are made, and no root is needed.
+ */
+export async function fetchSshd(folder: string): Promise<void> {
+  progress('fetching openssh-server from Debian (it is unpacked, not installed)');
+  await mkdir(dirname(folder), { recursive: true });
+  const work = await mkdtemp(`${folder}.`);
+  try {
+    const archives = join(work, 'cache', 'archives');
+    await mkdir(join(work, 'lists', 'partial'), { recursive: true });
+    await mkdir(join(archives, 'partial'), { recursive: true });
+    const apt = aptBeside(work, { 'Debug::NoLocking': 'true' }); // the lock of dpkg is root's, and nothing is installed
+    await run('apt-get', [...apt, 'update']);
+    const download = ['-y', '--no-install-recommends', '--download-only', 'install'];
+    await run('apt-get', [...apt, ...download, 'openssh-server', 'libnss-wrapper']);
+    const unpacked = join(work, 'unpacked');
+    const names = (await readdir(archives)).filter((name) => name.endsWith('.deb'));
+    for (const name of names) await run('dpkg-deb', ['-x', join(archives, name), unpacked]);
+    await rm(folder, { recursive: true, force: true });
+    await rename(unpacked, folder); // whole or not at all, for whoever looks meanwhile
   } finally {
     await rm(work, { recursive: true, force: true });
   }

@@ -1,8 +1,8 @@
 import { constants } from 'node:fs';
-import { access, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { delimiter, join } from 'node:path';
+import { access, glob, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { delimiter, dirname, join } from 'node:path';
 import { systemClock } from '#libs/clock';
-import { exists, fetchPebble, installRedis, isDebian, progress } from './debian-packages.ts';
+import { exists, fetchPebble, fetchSshd, installRedis, isDebian, progress } from './debian-packages.ts';
 
 /** How a program is run: a file on this machine, or an image in Docker with the first words of its command. */
 export type Program = { kind: 'file'; path: string } | { kind: 'image'; image: string; command: readonly string[] };
@@ -49,7 +49,7 @@ function isAlive(pid: number): boolean {
 }
 
 /** One installation at a time over all processes of this folder: test files start together and would all install. */
-async function withLock<T>(name: string, action: () => Promise<T>): Promise<T> {
+export async function withLock<T>(name: string, action: () => Promise<T>): Promise<T> {
   const folder = join(CACHE, `${name}.lock`);
   const owner = join(folder, 'pid');
   await mkdir(CACHE, { recursive: true });
@@ -159,4 +159,61 @@ export async function providePebble(): Promise<{ pebble: Program; challtestsrv: 
   }
   const advice = 'Start Docker, or put pebble and pebble-challtestsrv 2.10 or later on PATH.';
   throw noWay('pebble', advice, failures);
+}
+
+/** An OpenSSH server to run. */
+export interface SshdProgram {
+  path: string;
+  /** ssh-keygen of the same OpenSSH. */
+  keygen: string;
+  /** Its helper programs, where it is not at the place that it was built for; the newest have two. */
+  parts: { SshdSessionPath?: string; SshdAuthPath?: string };
+  /** Folder with libraries that the machine lacks for it. */
+  libraries: string | null;
+  /** nss_wrapper, with which it sees users of our own; without it only users of the machine. */
+  wrapper: string | null;
+}
+
+async function unpackedSshd(folder: string): Promise<SshdProgram | undefined> {
+  const path = join(folder, 'usr', 'sbin', 'sshd');
+  if (!(await exists(path))) return undefined;
+  const find = async (name: string): Promise<string | undefined> => {
+    for await (const found of glob(`usr/lib/**/${name}`, { cwd: folder })) return join(folder, found);
+    return undefined;
+  };
+  const [session, auth, wrapper] = await Promise.all(['sshd-session', 'sshd-auth', 'libnss_wrapper.so'].map(find));
+  // Unpacked with it, unless the machine has it already.
+  const keygen = join(folder, 'usr', 'bin', 'ssh-keygen');
+  return {
+    path,
+    keygen: (await exists(keygen)) ? keygen : 'ssh-keygen',
+    parts: {
+      ...(session === undefined ? {} : { SshdSessionPath: session }),
+      ...(auth === undefined ? {} : { SshdAuthPath: auth }),
+    },
+    libraries: wrapper === undefined ? null : dirname(wrapper),
+    wrapper: wrapper ?? null,
+  };
+}
+
+/** An OpenSSH server: unpacked earlier, unpacked now from Debian, or the one of the machine. */
+export async function provideSshd(): Promise<SshdProgram> {
+  const folder = join(CACHE, 'sshd');
+  const cached = await unpackedSshd(folder);
+  if (cached) return cached;
+  const failures: string[] = [];
+  if (await isDebian()) {
+    const fetched = await attempt(failures, () =>
+      withLock('sshd', async () => {
+        if (!(await exists(folder))) await fetchSshd(folder);
+        return unpackedSshd(folder);
+      }),
+    );
+    if (fetched !== undefined) return fetched;
+  }
+  const places = ['/usr/sbin/sshd', '/usr/local/sbin/sshd'];
+  const found =
+    (await onPath('sshd')) ?? (await Promise.all(places.map(exists))).map((is, at) => is && places[at]).find(Boolean);
+  if (found) return { path: found, keygen: 'ssh-keygen', parts: {}, libraries: null, wrapper: null };
+  throw noWay('sshd', 'Install it (Debian: apt-get install openssh-server).', failures);
 }

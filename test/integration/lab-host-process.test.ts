@@ -65,7 +65,8 @@ describe('the lab host as a process', () => {
     const host = createLabHost({ kind: 'lab', url });
     const served = async () =>
       (await probeThumbprint(host.endpoint('*', 443), 'a.example.com', 5_000, signal)).thumbprint;
-    for (const pfx of [old, next]) await host.importPfx({ ...pfx, store: 'My', friendlyName: 'a' }, signal);
+    const spec = { store: 'My', friendlyName: 'a', exportable: false, readers: [] };
+    for (const pfx of [old, next]) await host.importPfx({ ...pfx, ...spec }, signal);
     const bindings = [{ protocol: 'https', bindingInformation: '*:443:a.example.com', sslFlags: 1 }];
     await send(url, 'POST', '/sites', { name: 'one', bindings });
     await host.apply([update(old.thumbprint, null)], signal);
@@ -74,7 +75,7 @@ describe('the lab host as a process', () => {
 
     await send(url, 'PUT', '/faults', { failCommits: 1 });
     await expect(host.apply([update(next.thumbprint, old.thumbprint)], signal)).rejects.toEqual(
-      withCode('target_refused'),
+      withCode('commit_conflict'),
     );
 
     await send(url, 'PUT', '/faults', { serveOld: true });

@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type BindingPlanOptions, planBindings } from '#libs/iis/binding-plan';
 import { probeThumbprint } from '#libs/iis/handshake';
-import { openIisHost } from '#libs/iis/hosts';
 import type { BindingChange, IisHost } from '#libs/iis/iis-host';
+import { createLabHost } from '#libs/iis/lab-host';
 import { startLabIisHost } from '../../services/lab/iis-host/lab-iis-host.ts';
 import { type OpensslPfx, opensslPfx } from '../support/openssl-pfx.ts';
 
@@ -18,8 +18,7 @@ let b: OpensslPfx;
 let lab: Awaited<ReturnType<typeof startLabIisHost>>;
 let host: IisHost;
 
-const targetAt = (url: string) =>
-  openIisHost({ id: 'tgt_1', name: 'lab', kind: 'iis', transport: { kind: 'lab', url }, createdAt: 0 });
+const targetAt = (url: string) => createLabHost({ kind: 'lab', url });
 const withCode = (code: string) => expect.objectContaining({ code });
 
 async function start(options: Partial<Parameters<typeof startLabIisHost>[0]> = {}): Promise<void> {
@@ -44,7 +43,10 @@ const addSite = (name: string, bindings: string[], more = {}) =>
   });
 
 const importPfx = ({ pfx, password, thumbprint }: OpensslPfx, store = 'My') =>
-  host.importPfx({ pfx, password, thumbprint, store, friendlyName: 'a test "ü"' }, signal);
+  host.importPfx(
+    { pfx, password, thumbprint, store, friendlyName: 'a test "ü"', exportable: true, readers: ['S-1-5-20'] },
+    signal,
+  );
 
 async function deploy(certificate: OpensslPfx, names: string[], options: Partial<BindingPlanOptions> = {}) {
   const state = await host.read(signal);
@@ -116,6 +118,48 @@ describe('importing a PFX', () => {
     await start({ osBuild: 14_393 });
     await expect(importPfx(a)).rejects.toEqual(withCode('pfx_unreadable'));
     await importPfx(await opensslPfx(scratch, ['d.example.com'], { form: '3des' }));
+  });
+});
+
+describe('removing a certificate', () => {
+  const remove = (store = 'My') => host.removeCertificate(a.thumbprint, store, signal);
+
+  it('takes it out with its key, once nothing uses it', async () => {
+    await addSite('shop', ['*:443:a.example.com']);
+    await importPfx(a);
+    await importPfx(b);
+    await host.apply([change({ op: 'update', expect: { thumbprint: null, sslFlags: 1 } })], signal);
+    expect(await remove()).toBe('in use');
+    expect(await remove('WebHosting')).toBe('absent');
+    expect(await served('*', 'a.example.com')).toBe(a.thumbprint);
+    await host.apply([change({ op: 'remove', expect: { thumbprint: a.thumbprint, sslFlags: 1 } })], signal);
+    expect([await remove('my'), await remove()]).toEqual(['removed', 'absent']);
+    expect(await readdir(join(dir, 'stores/My'))).toEqual([`${b.thumbprint}.key`, `${b.thumbprint}.pem`]);
+  });
+
+  it('leaves one that an ftp site has', async () => {
+    await addSite('files', ['*:80:a.example.com']);
+    const path = join(dir, 'applicationHost.config');
+    const binding = '<binding protocol="ftp" bindingInformation="*:21:"/></bindings>';
+    await writeFile(path, (await readFile(path, 'utf8')).replace('</bindings>', binding));
+    await importPfx(a);
+    const expected = { thumbprint: null, sslFlags: 0 };
+    const ftp = { op: 'update', protocol: 'ftp', bindingInformation: '', sslFlags: 0, expect: expected } as const;
+    await host.apply([change(ftp)], signal);
+    expect(await remove()).toBe('in use');
+  });
+});
+
+describe('the test of a host', () => {
+  it('says what works, and what does not', async () => {
+    expect(await host.test(signal)).toEqual([
+      { step: 'connect', ok: true, detail: `${lab.url}, a simulated host` },
+      { step: 'iis', ok: true, detail: 'as IIS 10 on Windows build 20348' },
+    ]);
+    await control('PUT', '/faults', { unreachable: true });
+    expect(await host.test(signal)).toEqual([
+      { step: 'connect', ok: false, detail: expect.stringContaining('does not answer') },
+    ]);
   });
 });
 
@@ -209,8 +253,8 @@ describe('a commit', () => {
       [{ op: 'update', expect: { thumbprint: null, sslFlags: 1 } }, 'plan_drifted'],
       [{ bindingInformation: '*:443:b.example.com' }, 'plan_drifted'],
       [{ bindingInformation: '*:443:B.example.com' }, 'binding_conflict'],
-      [{ bindingInformation: '*:444:a.example.com', thumbprint: b.thumbprint }, 'target_refused'],
-      [{ bindingInformation: '*:444:a.example.com', store: 'WebHosting' }, 'target_refused'],
+      [{ bindingInformation: '*:444:a.example.com', thumbprint: b.thumbprint }, 'key_unusable'],
+      [{ bindingInformation: '*:444:a.example.com', store: 'WebHosting' }, 'key_unusable'],
     ];
     for (const [more, code] of bad) {
       const both = [change({ bindingInformation: '*:8443:a.example.com' }), change(more)];

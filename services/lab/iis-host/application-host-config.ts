@@ -1,4 +1,5 @@
 import { XMLBuilder, XMLParser } from 'fast-xml-parser';
+import type { StoredCertificate } from '#libs/iis/iis-host';
 import type { LabSite } from '#libs/iis/lab-protocol';
 import {
   attributesOf,
@@ -46,6 +47,8 @@ export interface ConfiguredSite {
   name: string;
   state: 'Started' | 'Stopped';
   bindings: ConfiguredBinding[];
+  /** Null for a site without ftp bindings. The certificate stands in the file, not in http.sys. */
+  ftp: StoredCertificate | null;
 }
 
 /** The sites of an applicationHost.config; elements and attributes it does not know stay in the file. */
@@ -58,12 +61,16 @@ export class ApplicationHostConfig {
 
   /** The sites in the order of the file; `serverAutoStart="false"` stands for a stopped one. */
   sites(): ConfiguredSite[] {
-    return this.#siteNodes().map((node) => ({
-      id: Number(readAttribute(node, 'id')),
-      name: readAttribute(node, 'name') ?? '',
-      state: readAttribute(node, 'serverAutoStart') === 'false' ? 'Stopped' : 'Started',
-      bindings: this.#bindingNodes(node).map(readBinding),
-    }));
+    return this.#siteNodes().map((node) => {
+      const bindings = this.#bindingNodes(node).map(readBinding);
+      return {
+        id: Number(readAttribute(node, 'id')),
+        name: readAttribute(node, 'name') ?? '',
+        state: readAttribute(node, 'serverAutoStart') === 'false' ? 'Stopped' : 'Started',
+        bindings,
+        ftp: bindings.some(({ protocol }) => protocol === 'ftp') ? readFtpCertificate(node) : null,
+      };
+    });
   }
 
   /** Adds a site and answers its id: the one given or the next free one. */
@@ -109,6 +116,26 @@ export class ApplicationHostConfig {
     siblings.splice(indented ? at - 1 : at, indented ? 2 : 1);
   }
 
+  /** Sets the certificate of the site's ftp bindings, or takes it away. */
+  setFtpCertificate(siteId: number, { thumbprint, store }: StoredCertificate): void {
+    let node = this.#siteNodes().find((one) => readAttribute(one, 'id') === String(siteId));
+    if (!node) return;
+    for (const [depth, name] of ftpElements.entries()) {
+      let child = elementNamed(node, name);
+      if (!child) {
+        child = newElement(name, {});
+        const indent = `\n        ${'  '.repeat(depth)}`;
+        insertAfterLast(node, child, indent, indent.slice(0, -2));
+      }
+      node = child;
+    }
+    const attributes = attributesOf(node);
+    delete attributes.serverCertHash;
+    delete attributes.serverCertStoreName;
+    if (thumbprint !== null) attributes.serverCertHash = thumbprint;
+    if (thumbprint !== null && store !== null) attributes.serverCertStoreName = store;
+  }
+
   /** The file as text. */
   toString(): string {
     const text = String(new XMLBuilder(xmlOptions).build(this.#document));
@@ -133,6 +160,17 @@ export class ApplicationHostConfig {
     const bindings = elementNamed(site, 'bindings');
     return bindings ? childrenOf(bindings).filter((node) => 'binding' in node) : [];
   }
+}
+
+/** Where a site keeps its ftp certificate. */
+const ftpElements = ['ftpServer', 'security', 'ssl'];
+
+function readFtpCertificate(site: XmlNode): StoredCertificate {
+  let node: XmlNode | undefined = site;
+  for (const name of ftpElements) node = node && elementNamed(node, name);
+  const thumbprint = (node && readAttribute(node, 'serverCertHash')) || null;
+  const store = (node && readAttribute(node, 'serverCertStoreName')) || 'MY';
+  return { thumbprint, store: thumbprint === null ? null : store };
 }
 
 function isSame(a: ConfiguredBinding, b: ConfiguredBinding): boolean {

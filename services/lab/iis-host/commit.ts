@@ -1,5 +1,6 @@
 import { hostKey, httpSysRecord, parseBindingInformation, sslFlag } from '#libs/iis/binding-information';
 import type { Binding, BindingChange, Site } from '#libs/iis/iis-host';
+import { bindingOf } from '#libs/iis/put-back';
 import type { ApplicationHostConfig, ConfiguredSite } from './application-host-config.ts';
 import type { CertificateStores } from './certificate-store.ts';
 import type { HttpSysRecords } from './http-sys.ts';
@@ -25,12 +26,9 @@ export function readSites(config: ApplicationHostConfig, records: HttpSysRecords
 
 function checkExpectation(sites: readonly Site[], change: BindingChange): void {
   const { siteId, bindingInformation, expect } = change;
-  const site = sites.find(({ id }) => id === siteId);
-  if (!site) throw drifted(`site ${siteId} is gone`);
-  const place = `${bindingInformation} of site ${siteId}`;
-  const current = site.bindings.find(
-    (one) => one.protocol === 'https' && one.bindingInformation === bindingInformation,
-  );
+  if (!sites.some(({ id }) => id === siteId)) throw drifted(`site ${siteId} is gone`);
+  const place = `${change.protocol === 'ftp' ? 'ftp' : bindingInformation} of site ${siteId}`;
+  const current = bindingOf({ sites }, change);
   if ((expect === null) !== (change.op === 'add')) {
     throw new Refusal(`${change.op} of ${place} does not go with what it expects`, hresults.invalidData);
   }
@@ -95,6 +93,12 @@ export async function carryOut(
   for (const change of changes) {
     checkExpectation(before, change);
     await checkCertificate(stores, change);
+    if (change.protocol === 'ftp') {
+      if (change.op !== 'update')
+        throw new Refusal('the certificate of an ftp site can only be set', hresults.invalidData);
+      config.setFtpCertificate(change.siteId, change);
+      continue;
+    }
     if (!parseBindingInformation(change.bindingInformation)) {
       throw new Refusal(`${change.bindingInformation} is not an https binding`, hresults.invalidData);
     }

@@ -1,6 +1,6 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { z } from 'zod';
-import { commitSchema, faultsSchema, newSiteSchema, pfxSchema } from '#libs/iis/lab-protocol';
+import { commitSchema, faultsSchema, newSiteSchema, pfxSchema, removalSchema } from '#libs/iis/lab-protocol';
 import type { LabFaults, LabIisHost } from './lab-iis-host.ts';
 import { hresults, Refusal } from './refusal.ts';
 
@@ -20,6 +20,7 @@ const routes: Record<string, Route> = {
   'GET /log': (host) => host.commits(),
   'POST /sites': (host, body) => host.addSite(newSiteSchema.parse(body)),
   'POST /pfx': (host, body) => host.importPfx(pfxSchema.parse(body)),
+  'POST /certificates/remove': (host, body) => host.removeCertificate(removalSchema.parse(body)),
   'POST /commit': (host, body) => host.commit(commitSchema.parse(body).changes),
   'GET /faults': async (host) => host.faults,
   'PUT /faults': (host, body) => host.setFaults(presentOnly(faultsSchema.parse(body))),
@@ -72,7 +73,8 @@ async function answer(host: LabIisHost, request: IncomingMessage, response: Serv
 }
 
 /**
- * Starts the control API on 127.0.0.1: `GET /state`, `GET /log`, `POST /sites`, `POST /pfx`, `POST /commit`, `GET` and `PUT /faults`.
+ * Starts the control API on 127.0.0.1: `GET /state`, `GET /log`, `POST /sites`, `POST /pfx`, `POST /certificates/remove`, `POST /commit`,
+ * `GET` and `PUT /faults`.
  * Every answer is JSON; one that is not a success says `precondition`, `hresult` and `message`.
  */
 export async function startControlApi(host: LabIisHost, port: number, log: Log): Promise<ControlApi> {

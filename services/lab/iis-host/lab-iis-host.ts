@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { type Clock, systemClock } from '#libs/clock';
 import type { BindingChange, Site } from '#libs/iis/iis-host';
-import type { LabPfx, LabSite, LabState } from '#libs/iis/lab-protocol';
+import type { LabPfx, LabRemoved, LabSite, LabState } from '#libs/iis/lab-protocol';
 import { ApplicationHostConfig } from './application-host-config.ts';
 import { CertificateStores } from './certificate-store.ts';
 import { carryOut, readSites } from './commit.ts';
@@ -83,6 +83,19 @@ export class LabIisHost {
 
   importPfx(pfx: LabPfx): Promise<{ thumbprint: string; alreadyPresent: boolean }> {
     return this.#alone(() => this.#stores.import(pfx));
+  }
+
+  /** Takes a certificate out of its store, unless http.sys or an ftp site uses it. */
+  removeCertificate({ thumbprint, store }: { thumbprint: string; store: string }): Promise<LabRemoved> {
+    return this.#alone(async () => {
+      const isIt = (one: { thumbprint: string | null; store: string | null } | null): boolean =>
+        one?.thumbprint?.toUpperCase() === thumbprint && (one.store ?? 'My').toLowerCase() === store.toLowerCase();
+      const records = Object.entries(await this.#records()).filter(([, record]) => isIt(record));
+      const ftp = (await this.#config()).sites().filter((site) => isIt(site.ftp));
+      const usedBy = [...records.map(([name]) => name), ...ftp.map(({ id }) => `ftp of site ${id}`)];
+      if (usedBy.length > 0) return { result: 'in use', usedBy };
+      return { result: (await this.#stores.remove(store, thumbprint)) ? 'removed' : 'absent', usedBy };
+    });
   }
 
   /** Adds a site without certificates; names and ids are unique. */

@@ -26,12 +26,25 @@ describe('a plan', () => {
   it('has a hash of what is done, not of how it is explained', () => {
     const plan = planBindings(host, certificate('*.example.com'), options);
     expect(plan.hash).toMatch(/^[0-9a-f]{64}$/);
-    expect(hashChanges(plan.changes.map((one) => ({ ...one, reason: 'other words' })))).toBe(plan.hash);
+    const same = plan.changes.map((one) => ({ ...one, reason: 'other words' }));
+    expect(hashChanges(same, 'NEW')).toBe(plan.hash);
     const [first, ...rest] = plan.changes;
     if (!first) throw new Error('the plan is empty');
     for (const other of [{ sslFlags: 33 }, { thumbprint: 'X' }, { siteId: 3 }, { expect: null }, { store: 'Web' }]) {
-      expect(hashChanges([{ ...first, ...other }, ...rest])).not.toBe(plan.hash);
+      expect(hashChanges([{ ...first, ...other }, ...rest], 'NEW')).not.toBe(plan.hash);
     }
+  });
+
+  it('has the same hash before the certificate is issued and after, for one host in one state', () => {
+    const unknown = { names: ['*.example.com'], thumbprint: '0'.repeat(40) };
+    const { hash } = planBindings(host, certificate('*.example.com'), options);
+    expect(planBindings(host, unknown, options).hash).toBe(hash);
+    const changed = structuredClone(host);
+    const binding = changed.sites[0]?.bindings[1];
+    if (!binding) throw new Error('no binding');
+    binding.thumbprint = 'SOMEBODY ELSE';
+    expect(planBindings(changed, unknown, options).hash).not.toBe(hash);
+    expect(planBindings(host, unknown, { ...options, store: 'WebHosting' }).hash).not.toBe(hash);
   });
 
   it('does not touch what it was made from', () => {
@@ -93,7 +106,12 @@ describe('existing bindings', () => {
     const plan = planBindings(host, certificate('a.example.com'), site1);
     expect(plan.changes).toEqual([]);
     expect(plan.skipped).toEqual([
-      { siteId: 1, bindingInformation: '*:443:a.example.com', reason: expect.stringContaining('central') },
+      {
+        siteId: 1,
+        protocol: 'https',
+        bindingInformation: '*:443:a.example.com',
+        reason: expect.stringContaining('central'),
+      },
     ]);
   });
 
@@ -124,6 +142,7 @@ describe('existing bindings', () => {
     expect(plan.skipped).toEqual([
       {
         siteId: 2,
+        protocol: 'https',
         bindingInformation: '*:443:',
         reason: 'shares 0.0.0.0:443 with a binding that is not in the plan',
       },

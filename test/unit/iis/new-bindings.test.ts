@@ -39,6 +39,16 @@ describe('new bindings', () => {
     expect(plan.skipped[0]?.reason).toBe('shares 0.0.0.0:443 with a binding that is not in the plan');
   });
 
+  it('have no SNI where that is not wanted, and then keep off an address that another certificate has', () => {
+    const one = hostWith({ 1: [http('127.0.0.1:80:a.example.com')] });
+    const names = certificate('a.example.com');
+    expect(lines(planBindings(one, names, { ...site1, sni: false }))).toEqual(['add 1 127.0.0.1:443:a.example.com 0']);
+    const two = hostWith({ 1: [http('*:80:a.example.com')], 2: [https('*:443:b.org', 0, 'X')] });
+    const plan = planBindings(two, names, { ...site1, sni: false });
+    expect(plan.changes).toEqual([]);
+    expect(plan.skipped[0]?.reason).toBe('shares 0.0.0.0:443 with a binding that is not in the plan');
+  });
+
   it('are made for names without any binding only when asked for', () => {
     const host = hostWith({ 1: [http('*:80:a.example.com')] });
     const names = certificate('a.example.com', 'b.example.com', 'B.example.com');
@@ -58,7 +68,12 @@ describe('new bindings', () => {
     const plan = planBindings(hostWith(sites, 8), certificate('*.example.com'), { ...site1, addMissing: true });
     expect(plan.changes).toEqual([]);
     expect(plan.skipped).toEqual([
-      { siteId: 1, bindingInformation: '*:443:*.example.com', reason: 'IIS 8 has no wildcard host names' },
+      {
+        siteId: 1,
+        protocol: 'https',
+        bindingInformation: '*:443:*.example.com',
+        reason: 'IIS 8 has no wildcard host names',
+      },
     ]);
     const ten = planBindings(hostWith(sites), certificate('*.example.com'), site1);
     expect(lines(ten)).toEqual(['add 1 *:443:*.example.com 1']);

@@ -62,11 +62,11 @@ export function hostOf(one: PlanCase): HostState {
   return {
     iisMajor: one.iisVersion,
     osBuild: 20_348,
-    sites: one.sites.map((site) => ({ ...site, bindings: site.bindings.map(toBinding) })),
+    sites: one.sites.map((site) => ({ ...site, bindings: site.bindings.map(toBinding), ftp: null })),
   };
 }
 
-function optionsOf({ request }: PlanCase): BindingPlanOptions {
+export function optionsOf({ request }: PlanCase): BindingPlanOptions {
   const options: BindingPlanOptions = {
     mode: request.mode === 'single' ? 'site' : request.mode === 'updateOnly' ? 'all' : request.mode,
     store: request.store ?? 'My',
@@ -133,7 +133,7 @@ export function http(bindingInformation: string): Binding {
 }
 export function hostWith(sites: Record<number, Binding[]>, iisMajor = 10): HostState {
   const list = Object.entries(sites).map(([id, bindings]): Site => {
-    return { id: Number(id), name: `site${id}`, state: 'Started', bindings };
+    return { id: Number(id), name: `site${id}`, state: 'Started', bindings, ftp: null };
   });
   return { iisMajor, osBuild: 20_348, sites: list };
 }

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Binding, BindingChange, HostState } from '#libs/iis/iis-host';
 import { putBack } from '#libs/iis/put-back';
+import { IisModel } from './iis-model.ts';
 import { hostWith, http, https } from './plan-cases.ts';
 
 const place = { siteId: 1, protocol: 'https' as const, bindingInformation: '*:443:a.example.com' };
@@ -79,6 +80,26 @@ describe('putting back', () => {
     expect(putBack(host(old), host({ ...old, sslFlags: 1 }), [update])).toMatchObject([
       { op: 'update', sslFlags: 0, thumbprint: 'OLD' },
     ]);
+  });
+
+  it('gives a binding of another site its certificate back that an added one has changed in http.sys', () => {
+    const theirs = https('10.0.0.1:443:a.example.com', 1, 'THEIRS');
+    const model = new IisModel(hostWith({ 1: [http('*:80:a.example.com')], 2: [theirs] }));
+    const before = model.read();
+    model.apply([add]);
+    expect(model.read().sites[1]?.bindings[0]?.thumbprint).toBe('NEW');
+    const undo = putBack(before, model.read(), [add]);
+    expect(undo.map((one) => `${one.op} ${one.siteId} ${one.thumbprint}`)).toEqual([
+      'remove 1 null',
+      'update 2 THEIRS',
+    ]);
+    model.apply(undo);
+    expect(model.read()).toEqual(before);
+  });
+
+  it('finds a binding whose protocol is spelled in capitals', () => {
+    const spelled = { ...old, protocol: 'HTTPS' };
+    expect(putBack(host(spelled), host({ ...spelled, thumbprint: 'NEW' }), [update])).toHaveLength(1);
   });
 
   it('leaves a site alone that is gone', () => {

@@ -1,0 +1,156 @@
+import { type ErrorCodeEntry, entry } from './entry.ts';
+
+/** What a CA refuses, proof of control, and what came back: RFC 8555 §6.7 and transport. */
+export const authorityCodes = {
+  // the CA: RFC 8555 §6.7 problem types and transport
+  ca_rate_limited: entry(
+    429,
+    'retryable',
+    'A rate limit of the CA',
+    'Nothing: it is tried again when the CA says. Raise the limit with the CA if it persists.',
+  ),
+  ca_account_paused: entry(
+    403,
+    'permanent',
+    'The CA has paused this account for these names',
+    'Follow the link in `detail`, then retry the order.',
+  ),
+  ca_unavailable: entry(
+    502,
+    'retryable',
+    'The CA answers with an error of its own',
+    'Nothing: it is tried again. See the status page of the CA.',
+  ),
+  ca_unreachable: entry(502, 'retryable', 'The CA cannot be reached', 'Check the network and the directory URL.'),
+  ca_untrusted: entry(
+    502,
+    'permanent',
+    'The CA’s TLS certificate is not trusted',
+    'Give the right `caBundle` to the account.',
+  ),
+  ca_bad_nonce: entry(502, 'retryable', 'The CA refuses every nonce', 'Nothing: it is tried again.'),
+  ca_malformed: entry(
+    502,
+    'permanent',
+    'The CA calls a request malformed',
+    'Report it with the log line of the order.',
+  ),
+  ca_protocol_error: entry(
+    502,
+    'retryable',
+    'The CA’s answer is not ACME',
+    'Check the directory URL; a proxy may stand between.',
+  ),
+  ca_signature_algorithm: entry(502, 'permanent', 'The CA does not take ES256', 'Use another CA or account.'),
+  acme_order_not_ready: entry(502, 'retryable', 'The ACME order is not ready', 'Nothing: its state is read again.'),
+  acme_order_gone: entry(502, 'restart', 'The ACME order is gone or expired', 'Nothing: a new one is made.'),
+  acme_order_invalid: entry(502, 'restart', 'The ACME order became invalid', 'See the error of its identifiers.'),
+  acme_order_taken: entry(
+    502,
+    'restart',
+    'The ACME order served another order',
+    'Nothing: a new one is made. Some CAs give equal requests the same ACME order.',
+  ),
+  acme_order_processing: entry(502, 'retryable', 'The CA is still working on the order', 'Nothing: it is read again.'),
+  profile_invalid: entry(
+    422,
+    'permanent',
+    'The CA does not offer this profile',
+    'Leave `profile` out or use one that the CA lists.',
+  ),
+  identifier_rejected: entry(
+    422,
+    'permanent',
+    'The CA does not issue for this name',
+    'Leave the name out, or use another CA.',
+  ),
+  caa_forbids: entry(
+    422,
+    'retryable',
+    'A CAA record forbids this CA',
+    'Add the CA to the CAA records of the domain, then retry.',
+  ),
+  csr_rejected: entry(502, 'permanent', 'The CA refuses the certificate request', 'Try another key type.'),
+  account_missing_at_ca: entry(
+    502,
+    'park',
+    'The CA does not know the account',
+    'Send `POST /v1/accounts` for it again: its orders go on.',
+  ),
+  account_unauthorized: entry(
+    403,
+    'park',
+    'The CA refuses the account',
+    'Make a new account; this one is deactivated or lacks the right.',
+  ),
+  terms_not_agreed: entry(
+    422,
+    'park',
+    'The CA wants its terms agreed to',
+    'Read the terms in `detail`, then send `POST /v1/accounts` with `termsOfServiceAgreed: true` again.',
+  ),
+  eab_required: entry(
+    422,
+    'park',
+    'The CA wants an external account binding',
+    'Give `eab` with the values from the CA.',
+  ),
+  eab_refused: entry(
+    422,
+    'park',
+    'The CA refuses the external account binding',
+    'Check the key id and the HMAC key; most CAs let them be used once.',
+  ),
+  contact_refused: entry(422, 'park', 'The CA refuses the contact address', 'Give a real e-mail address.'),
+  already_revoked: entry(409, 'permanent', 'The certificate is already revoked', 'Nothing.'),
+  revocation_reason_bad: entry(422, 'permanent', 'The CA refuses the revocation reason', 'Use another reason.'),
+  already_replaced: entry(
+    409,
+    'retryable',
+    'The certificate was already replaced',
+    'Nothing: it is ordered without `replaces`.',
+  ),
+  // proof of control
+  http01_unreachable: entry(
+    502,
+    'retryable',
+    'The challenge URL cannot be reached',
+    'Open port 80 to the world and let it lead to the challenge port.',
+  ),
+  http01_wrong_answer: entry(
+    502,
+    'retryable',
+    'The challenge URL gives another answer',
+    'See `evidence`: something else answers on port 80.',
+  ),
+  ca_dns_problem: entry(502, 'restart', 'The CA could not resolve the name', 'Check the DNS records of the name.'),
+  ca_connection_problem: entry(
+    502,
+    'restart',
+    'The CA could not connect to the name',
+    'Check the firewall; the CA validates from several places of the world.',
+  ),
+  ca_tls_problem: entry(502, 'restart', 'The CA met a TLS error at the name', 'Check redirects to https.'),
+  ca_wrong_answer: entry(502, 'restart', 'The CA saw another answer', 'Check what answers on port 80 from outside.'),
+  validation_pending: entry(502, 'retryable', 'The CA is still validating', 'Nothing: it is looked at again.'),
+  validation_expired: entry(502, 'restart', 'The proof was not made in time', 'See the earlier errors of the order.'),
+  // what came back
+  certificate_mismatch: entry(
+    502,
+    'permanent',
+    'The certificate is not what was asked for',
+    'Report it to the CA; nothing was deployed.',
+  ),
+  chain_invalid: entry(
+    502,
+    'permanent',
+    'The chain of the certificate does not hold',
+    'Report it to the CA; nothing was deployed.',
+  ),
+  secret_unreadable: entry(
+    500,
+    'permanent',
+    'A sealed secret cannot be opened',
+    'Give the master key it was sealed with.',
+  ),
+} as const satisfies Record<string, ErrorCodeEntry>;

@@ -1,0 +1,78 @@
+import { type ErrorCodeEntry, entry } from './entry.ts';
+
+/** What goes wrong on the way to a target and on it. */
+export const targetCodes = {
+  target_unreachable: entry(
+    502,
+    'retryable',
+    'The target does not answer',
+    'Check that the host is up and its address right.',
+  ),
+  target_timeout: entry(502, 'retryable', 'The target did not finish in time', 'See what the host is busy with.'),
+  ssh_login_refused: entry(
+    502,
+    'retryable',
+    'The host does not let certline in',
+    'Check the credential of the target, and `administrators_authorized_keys` on the host.',
+  ),
+  host_key_changed: entry(
+    502,
+    'retryable',
+    'The host shows another SSH host key than the pinned one',
+    'If the host was really set up anew, set `transport.hostKey` of the target to the new fingerprint.',
+  ),
+  access_denied: entry(
+    502,
+    'retryable',
+    'The host denies access',
+    'Give the account that certline uses there the rights that `detail` names; on IIS hosts it must be in the administrators group.',
+  ),
+  iis_missing: entry(502, 'retryable', 'There is no IIS on the host', 'Install the role Web Server (IIS).'),
+  commit_conflict: entry(
+    502,
+    'retryable',
+    'Somebody else keeps changing the configuration of IIS',
+    'Nothing: it is tried again. See which other tools change applicationHost.config.',
+  ),
+  key_unusable: entry(
+    502,
+    'retryable',
+    'Windows cannot use the private key of the certificate',
+    'Remove the certificate from the store of the host, then retry the order.',
+  ),
+  target_refused: entry(502, 'retryable', 'The target refuses the change', 'See `detail`.'),
+  site_not_found: entry(422, 'permanent', 'No such IIS site', 'See the sites of the target.'),
+  site_has_no_names: entry(
+    422,
+    'permanent',
+    'The IIS site has no host names',
+    'Give `names`, or add host names to its bindings.',
+  ),
+  nothing_to_bind: entry(
+    422,
+    'permanent',
+    'No binding fits the certificate',
+    'Add an http binding with the host name, or use `deploy.addMissing`.',
+  ),
+  plan_drifted: entry(
+    409,
+    'retryable',
+    'The host changed since it was planned',
+    'Nothing: it is planned anew. With `deploy.planHash`: preview again and order with the new hash.',
+  ),
+  outside_window: entry(
+    409,
+    'retryable',
+    'The target may not be changed now',
+    'Nothing: it is deployed in the next of the `windows` of the target.',
+  ),
+  credential_unknown: entry(422, 'permanent', 'No such credential', 'Create it with `POST /v1/credentials`.'),
+  binding_conflict: entry(409, 'permanent', 'A binding stands in the way', 'See `detail`; free the host name or port.'),
+  pfx_unreadable: entry(502, 'permanent', 'The host cannot read the PFX', 'Report it with the host’s Windows build.'),
+  handshake_mismatch: entry(
+    502,
+    'retryable',
+    'The host serves another certificate',
+    'See `evidence`: the bindings were put back as they were.',
+  ),
+} as const satisfies Record<string, ErrorCodeEntry>;

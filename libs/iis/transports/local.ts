@@ -1,0 +1,67 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { CertlineError } from '../../errors.ts';
+import type { ScriptRunner } from '../script-runner.ts';
+import { powershellArguments, stdinFor } from '../script-text.ts';
+
+import { exchange, type ScriptEnd, type ScriptProcess } from './script-exchange.ts';
+
+const place = 'this machine';
+const onWindows = process.platform === 'win32';
+
+/** Ends a process with all that it started. */
+function killTree(child: ChildProcess): void {
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  if (onWindows) {
+    const killer = spawn('taskkill.exe', ['/PID', String(child.pid), '/T', '/F'], {
+      stdio: 'ignore',
+      windowsHide: true,
+    });
+    killer.on('error', () => child.kill());
+    return;
+  }
+  try {
+    process.kill(-child.pid, 'SIGKILL'); // the group that it leads
+  } catch {
+    // It ended meanwhile.
+  }
+}
+
+async function started(child: ChildProcess, program: string): Promise<void> {
+  try {
+    await once(child, 'spawn');
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new CertlineError('target_unreachable', `${program} does not start on ${place}: ${why}`, { cause });
+  }
+}
+
+/** Runs scripts by the powershell.exe of this machine, which is the IIS host then. `program`: another one, for tests. */
+export function createLocalRunner(program = 'powershell.exe'): ScriptRunner {
+  return {
+    async run(script, request, { signal, timeoutMs, confidential = false }) {
+      let child: ChildProcess | undefined;
+      const start = async (): Promise<ScriptProcess> => {
+        // A group of its own, so that all of it can be ended; on Windows that would open a console, and taskkill finds the tree.
+        const process = spawn(program, powershellArguments, {
+          stdio: 'pipe',
+          detached: !onWindows,
+          windowsHide: true,
+        });
+        child = process;
+        process.on('error', () => {}); // also of a kill that comes too late
+        const end = new Promise<ScriptEnd>((resolve) => {
+          process.once('close', (exitCode, signal) => resolve({ exitCode, signal, lost: null }));
+        });
+        await started(process, program);
+        return { stdin: process.stdin, stdout: process.stdout, stderr: process.stderr, end };
+      };
+      const abandon = (): void => {
+        if (child) killTree(child);
+      };
+      return exchange({ place, start, abandon, input: stdinFor(script, request), signal, timeoutMs, confidential });
+    },
+    connect: async () => ({ place, hostKey: null }),
+    close: async () => {},
+  };
+}
