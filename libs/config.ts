@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
+import { defaultPool, poolSchema } from './model/target.ts';
 
 const port = z.coerce.number().int().min(0).max(65_535);
 const flag = z.enum(['true', 'false']).transform((text) => text === 'true');
@@ -12,6 +13,11 @@ const list = z.string().transform((text) =>
 
 /** Variables whose value may also be given as `<NAME>_FILE`, the path of a file that holds it. */
 export const secretVariables = ['REDIS_URL', 'MASTER_KEY', 'BOOTSTRAP_API_KEY'] as const;
+
+/** Takes the secrets out of an environment that was read: what is started from here, PowerShell for one, has no business with them. */
+export function forgetSecrets(env: NodeJS.ProcessEnv): void {
+  for (const name of secretVariables) delete env[name];
+}
 
 const sections = {
   redis: {
@@ -92,6 +98,22 @@ const sections = {
       .default(2_000)
       .describe('How often the scheduler looks for orders without a job.'),
   },
+  deployment: {
+    DEPLOYMENT_POOLS: list
+      .pipe(z.array(poolSchema).min(1))
+      .default([defaultPool])
+      .describe(
+        'Pools of targets that the deployment worker serves, separated by commas: those whose hosts it can reach.',
+      ),
+    ALLOW_COMMANDS: flag
+      .default(false)
+      .describe(
+        '`true` runs the commands of folder targets, as the user of the deployment worker: whoever has an API key of scope `admin` then chooses what runs there.',
+      ),
+    ALLOW_PRIVATE_WEBHOOKS: flag
+      .default(false)
+      .describe('`true` delivers to webhooks at addresses that are not of the public internet, too.'),
+  },
   metrics: {
     METRICS_HOST: z
       .string()
@@ -133,7 +155,7 @@ export function readConfig<S extends SectionName>(names: readonly S[], env: Node
   const shape = Object.assign({}, ...names.map((name) => sections[name])) as z.ZodRawShape;
   const wrong: string[] = [];
   const result = z.object(shape).safeParse(valuesOf(Object.keys(shape), env, wrong));
-  wrong.push(...(result.error?.issues ?? []).map((issue) => `${issue.path.join('.')}: ${issue.message}`));
+  wrong.push(...(result.error?.issues ?? []).map((issue) => `${String(issue.path[0])}: ${issue.message}`));
   if (!result.success || wrong.length > 0) throw new Error(`wrong configuration\n  ${wrong.join('\n  ')}`);
   return result.data as Config<S>;
 }

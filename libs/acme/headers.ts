@@ -1,27 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http';
 
-// No wait of sense is longer, and what a CA sends must stay a time that can be stored and counted with.
-const longestMs = 30 * 86_400_000;
-
-/**
- * When a Retry-After header (RFC 9110 §10.2.3: seconds or an HTTP-date) lets one ask again, in ms since the epoch: never before `now`, and at most
- * 30 days after it. Null without a readable header. A date is taken relative to the answer's own `Date`, so that a CA whose clock is wrong does not
- * make us wait for it.
- */
-export function readRetryAfter(headers: IncomingHttpHeaders, now: number): number | null {
-  const value = headers['retry-after']?.trim();
-  if (!value) return null;
-  const inMs = /^\d+(\.\d+)?$/.test(value) ? Number(value) * 1000 : untilDate(value, headers.date ?? '', now);
-  return Number.isNaN(inMs) ? null : now + Math.round(Math.min(Math.max(inMs, 0), longestMs));
-}
-
-function untilDate(value: string, sent: string, now: number): number {
-  // Date.parse takes far more than HTTP-dates: "-3" is a month to it
-  if (!/^[A-Z][a-z]{2,8},? /.test(value)) return Number.NaN;
-  const start = Date.parse(sent);
-  return Date.parse(value) - (Number.isNaN(start) ? now : start);
-}
-
 /** Every target of the Link headers (RFC 8288) with the relation `rel`, as absolute URLs. */
 export function readLinks(headers: IncomingHttpHeaders, rel: string, base: string): string[] {
   const value = headers.link;

@@ -1,5 +1,6 @@
 import { CertlineError } from '#libs/errors';
-import { readLinks, readRetryAfter } from './headers.ts';
+import { readRetryAfter } from '../retry-after.ts';
+import { readLinks } from './headers.ts';
 import type { AcmeCall } from './operations.ts';
 import { type AcmeProblem, type AcmeSubproblem, clip, readProblem, wordsOf } from './problem-document.ts';
 import type { TransportAnswer } from './transport.ts';

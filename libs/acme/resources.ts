@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { CertlineError } from '#libs/errors';
-import { readRetryAfter } from './headers.ts';
+import { readRetryAfter } from '../retry-after.ts';
 import type { AcmeCall } from './operations.ts';
 import { problemSchema } from './problem-document.ts';
 import type { TransportAnswer } from './transport.ts';

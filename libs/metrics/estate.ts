@@ -1,6 +1,6 @@
 import { Gauge, type Registry } from 'prom-client';
 import type { Clock } from '../clock.ts';
-import { orderStatuses, stageNames } from '../model/order.ts';
+import { orderStatuses } from '../model/order.ts';
 
 /** What the gauges of the estate are read from: the store and the queues fit it. */
 export interface Estate {
@@ -8,6 +8,8 @@ export interface Estate {
   countExpiring(from: number, to: number): Promise<number>;
   nextExpiry(now: number): Promise<number | null>;
   countRenewalDue(now: number): Promise<number>;
+  /** Names of all queues: the stages, deployment once for each pool of targets. */
+  queueNames(): Promise<string[]>;
   queueCounts(queue: string): Promise<Record<string, number>>;
   /** When the oldest waiting job was added, ms since the epoch; null when none waits. */
   oldestJob(queue: string): Promise<number | null>;
@@ -46,15 +48,18 @@ export function registerEstateMetrics(registry: Registry, estate: Estate, clock:
     for (const status of orderStatuses) orders.set({ status }, await estate.countOrders(status));
   });
   gauge('queue_jobs', 'Jobs by queue and BullMQ state.', ['queue', 'state'], async (jobs) => {
-    for (const queue of stageNames) {
-      for (const [state, count] of Object.entries(await estate.queueCounts(queue))) jobs.set({ queue, state }, count);
-    }
+    const queues = await estate.queueNames();
+    const counts = await Promise.all(queues.map(async (queue) => ({ queue, states: await estate.queueCounts(queue) })));
+    // A pool without targets is gone from the next answer on.
+    jobs.reset();
+    for (const { queue, states } of counts)
+      for (const [state, count] of Object.entries(states)) jobs.set({ queue, state }, count);
   });
   gauge('queue_oldest_job_age_seconds', 'Age of the oldest waiting job; 0 when none waits.', ['queue'], async (age) => {
-    for (const queue of stageNames) {
-      const added = await estate.oldestJob(queue);
-      age.set({ queue }, added === null ? 0 : (clock.now() - added) / 1000);
-    }
+    const queues = await estate.queueNames();
+    const oldest = await Promise.all(queues.map(async (queue) => ({ queue, added: await estate.oldestJob(queue) })));
+    age.reset();
+    for (const { queue, added } of oldest) age.set({ queue }, added === null ? 0 : (clock.now() - added) / 1000);
   });
   gauge('certificates_expiring', 'Certificates that end within a time from now.', ['within'], async (expiring) => {
     const now = clock.now();

@@ -2,6 +2,7 @@ import type { Clock } from '../clock.ts';
 import type { CertlineError } from '../errors.ts';
 import type { Logger } from '../logging.ts';
 import type { DeployedOrder, IssuedOrder, PendingOrder, StageName, ValidatedOrder } from '../model/order.ts';
+import type { TargetKind } from '../model/target.ts';
 
 /** What each stage takes and leaves. */
 export interface StageTypes {
@@ -43,7 +44,11 @@ export interface TargetHandler {
 }
 
 /** How it went for one of the orders: its next status, or the error. */
-export type TargetOutcome = { id: string; deployed: DeployedOrder } | { id: string; error: CertlineError };
+export type TargetOutcome = {
+  id: string;
+  /** For the metrics; absent where nobody looked, or the target is gone. */
+  kind?: TargetKind;
+} & ({ deployed: DeployedOrder } | { error: CertlineError });
 
 /** Thrown by `checkpoint` when the order was changed by somebody else: this run is stale and must leave no trace. */
 export class StaleOrder extends Error {

@@ -1,8 +1,7 @@
-import { Queue } from 'bullmq';
-import type { Redis } from 'ioredis';
 import type { Clock } from '../clock.ts';
-import { activeStage, type Order, type StageName, stageNames } from '../model/order.ts';
-import { jobId } from './stages.ts';
+import { activeStage, type Order } from '../model/order.ts';
+import { openQueues, type QueueConnection } from './queues.ts';
+import { deploymentQueue, jobId } from './stages.ts';
 
 /** What a job carries: an id, never a copy of a record and never a secret. */
 export type StageJob = { order: string };
@@ -10,11 +9,6 @@ export type TargetJob = { target: string };
 
 /** Attempts are counted in the order record; BullMQ's own limit must never be met first. */
 const bullmqAttempts = 1_000_000;
-/** Jobs that ended are kept for a while: a re-run of the step that added them then adds nothing. */
-export const keepJobs = {
-  removeOnComplete: { age: 3600, count: 10_000 },
-  removeOnFail: { age: 7 * 86_400, count: 10_000 },
-};
 
 /** Puts orders into queues. */
 export interface Producer {
@@ -22,58 +16,48 @@ export interface Producer {
   enqueue(order: Order): Promise<void>;
   /** As `enqueue`, but replaces a job that ended without moving the order on. Answers whether a job had to be added. */
   ensureJob(order: Order): Promise<boolean>;
-  /** Wakes the deployment of a target, after `delayMs`. */
+  /** Wakes the deployment of a target in its pool, after `delayMs`. */
   wakeTarget(target: string, delayMs?: number): Promise<void>;
-  counts(queue: StageName): Promise<Record<string, number>>;
+  /** The pool whose workers deploy on a target now. */
+  poolOf(target: string): Promise<string>;
+  counts(queue: string): Promise<Record<string, number>>;
   /** When the oldest waiting job was added, ms since the epoch. */
-  oldestWaiting(queue: StageName): Promise<number | null>;
+  oldestWaiting(queue: string): Promise<number | null>;
   close(): Promise<void>;
 }
 
-export interface ProducerOptions {
-  /** Stays the caller's. */
-  redis: Redis;
-  /** The store's hash tag. */
-  prefix: string;
+export interface ProducerOptions extends QueueConnection {
   clock: Clock;
-  onError: (error: Error) => void;
+  /** The pool that a target names; the default one for a target that is not known: its worker says so in the orders. */
+  poolOf: (target: string) => Promise<string>;
 }
 
-export function createProducer({ redis, prefix, clock, onError }: ProducerOptions): Producer {
-  const queues = Object.fromEntries(
-    stageNames.map((name) => {
-      const queue = new Queue(name, {
-        connection: redis,
-        prefix,
-        defaultJobOptions: keepJobs,
-      });
-      queue.on('error', onError);
-      return [name, queue];
-    }),
-  ) as Record<StageName, Queue>;
+export function createProducer({ clock, poolOf, ...connection }: ProducerOptions): Producer {
+  const queues = openQueues(connection);
 
   async function wakeTarget(target: string, delayMs = 0): Promise<void> {
     const data: TargetJob = { target };
+    const queue = queues.of(deploymentQueue(await poolOf(target)));
     if (delayMs > 0) {
       // A job of its own kind: while one waits its time, deployments that are due at once must not be held up by it.
       // Without a time to live the key goes with its job: a wake that came early never hides a later one.
       const deduplication = { id: `${target}.wake`, replace: true };
-      await queues.deployment.add('wake', data, {
+      await queue.add('wake', data, {
         delay: delayMs,
         deduplication,
       });
     } else {
-      // At most one active and one waiting job per target: one commit at a time to a host.
-      await queues.deployment.add('deploy', data, {
+      // At most one active and one waiting job per target and pool: all that is due goes into one commit.
+      await queue.add('deploy', data, {
         deduplication: { id: target, keepLastIfActive: true },
       });
     }
   }
 
-  async function addStageJob(order: Order, stage: StageName): Promise<void> {
+  async function addStageJob(order: Order, stage: 'validation' | 'issuance'): Promise<void> {
     const data: StageJob = { order: order.id };
     const delay = Math.max(0, (order.nextAttemptAt ?? 0) - clock.now());
-    await queues[stage].add(stage, data, {
+    await queues.of(stage).add(stage, data, {
       jobId: jobId(order.id, stage, order.epoch),
       attempts: bullmqAttempts,
       backoff: { type: 'custom' },
@@ -96,7 +80,7 @@ export function createProducer({ redis, prefix, clock, onError }: ProducerOption
       const stage = activeStage(order);
       if (stage === null) return false;
       if (stage !== 'deployment') {
-        const job = await queues[stage].getJob(jobId(order.id, stage, order.epoch));
+        const job = await queues.of(stage).getJob(jobId(order.id, stage, order.epoch));
         const state = (await job?.getState()) ?? 'unknown';
         if (state !== 'unknown' && state !== 'completed' && state !== 'failed') return false;
         // An id whose job has ended is taken: `add` would answer a job and store nothing.
@@ -107,13 +91,12 @@ export function createProducer({ redis, prefix, clock, onError }: ProducerOption
     },
 
     wakeTarget,
-    counts: (queue) => queues[queue].getJobCounts('waiting', 'active', 'delayed', 'completed', 'failed'),
+    poolOf,
+    counts: (queue) => queues.of(queue).getJobCounts('waiting', 'active', 'delayed', 'completed', 'failed'),
     async oldestWaiting(queue) {
-      const [job] = await queues[queue].getJobs(['waiting'], 0, 0, true);
+      const [job] = await queues.of(queue).getJobs(['waiting'], 0, 0, true);
       return job?.timestamp ?? null;
     },
-    async close() {
-      await Promise.all(stageNames.map((name) => queues[name].close()));
-    },
+    close: queues.close,
   };
 }

@@ -1,4 +1,5 @@
 import type { StageName } from '../model/order.ts';
+import { defaultPool } from '../model/target.ts';
 
 const minute = 60_000;
 const hour = 60 * minute;
@@ -62,4 +63,14 @@ export const poisonLimit = 20;
 /** Id of the job that drives an order through a stage: a second `add` of it is a no-op. */
 export function jobId(orderId: string, stage: StageName, epoch: number): string {
   return `${orderId}.${stage}.${epoch}`;
+}
+
+/** Queue of the deployments on the targets of a pool. */
+export function deploymentQueue(pool: string): string {
+  return pool === defaultPool ? 'deployment' : `deployment-${pool}`;
+}
+
+/** Queue of the requests to the hosts of a pool: its own, so that no deployment holds them up. */
+export function hostRequestQueue(pool: string): string {
+  return pool === defaultPool ? 'host-requests' : `host-requests-${pool}`;
 }

@@ -3,6 +3,7 @@ import { type Clock, systemClock } from '#libs/clock';
 import type { Config } from '#libs/config';
 import { createLogger, type Logger } from '#libs/logging';
 import { createMetrics, type Metrics } from '#libs/metrics/metrics';
+import { defaultPool } from '#libs/model/target';
 import { createProducer, type Producer } from '#libs/queues/producer';
 import { checkDurability, connectRedis, type RedisDurability, type RedisRole } from '#libs/store/redis';
 import { createStore, type Store } from '#libs/store/store';
@@ -45,7 +46,8 @@ export async function openResources(
   const durability = await checkDurability(redis);
   for (const warning of durability.warnings) log.warn(`Redis is not durable: ${warning}`);
   const store = createStore(redis, config.NAMESPACE);
-  const producer = createProducer({ redis, prefix: store.keys.tag, clock: systemClock, onError });
+  const poolOf = async (id: string): Promise<string> => (await store.targets.get(id))?.pool ?? defaultPool;
+  const producer = createProducer({ redis, prefix: store.keys.tag, clock: systemClock, poolOf, onError });
   return {
     clock: systemClock,
     log,

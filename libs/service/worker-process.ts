@@ -1,4 +1,4 @@
-import { type Config, readConfig, type SectionName } from '#libs/config';
+import { type Config, forgetSecrets, readConfig, type SectionName } from '#libs/config';
 import { startMetricsServer } from './metrics-server.ts';
 import { openResources, type Resources } from './resources.ts';
 import { runProcess, type Service } from './run.ts';
@@ -12,6 +12,7 @@ export async function runWorkerProcess<S extends SectionName>(
   await runProcess(async () => {
     // All sections in one go, so that every wrong variable is told at once.
     const config = readConfig<S | 'redis' | 'log' | 'metrics'>(['redis', 'log', 'metrics', ...sections], process.env);
+    forgetSecrets(process.env);
     const base: Config<'redis' | 'log' | 'metrics'> = config;
     const resources = await openResources(name, 'worker', config);
     const service = await start(resources, config);

@@ -9,6 +9,7 @@ export function workerSettings(resources: Resources, config: Config<'pipeline'>)
     redis,
     prefix: store.keys.tag,
     orders: store.orders,
+    leases: store.leases,
     producer,
     metrics,
     clock,

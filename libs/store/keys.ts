@@ -13,12 +13,17 @@ export interface Keys {
   parkedOrders(account: string): string;
   /** Orders to deploy on a target, by the time they are due. */
   dueOrders(target: string): string;
+  /** What a commit to a target's host changes, and what was there before, until the commit is verified. */
+  undo(target: string): string;
+  /** Unfinished orders that are to be deployed on a target, whatever their stage. */
+  targetOrders(target: string): string;
   idempotency(key: string): string;
   events: string;
   certificate(id: string): string;
   certificates: string;
   certificatesByExpiry: string;
   certificatesByRenewal: string;
+  certificateByThumbprint: string;
   chain(sha256: string): string;
   secret(name: string): string;
   /** A hash from the id of a master key to something sealed with it. */
@@ -29,6 +34,9 @@ export interface Keys {
   target(id: string): string;
   targets: string;
   targetByName: string;
+  credential(id: string): string;
+  credentials: string;
+  credentialByName: string;
   apiKey(hash: string): string;
   apiKeys: string;
   challenge(token: string): string;
@@ -51,12 +59,15 @@ export function createKeys(namespace: string): Keys {
     openOrders: `${tag}:orders:open`,
     parkedOrders: under('orders:parked'),
     dueOrders: under('orders:due'),
+    undo: under('undo'),
+    targetOrders: under('orders:target'),
     idempotency: under('idempotency'),
     events: `${tag}:events`,
     certificate: under('certificate'),
     certificates: `${tag}:certificates`,
     certificatesByExpiry: `${tag}:certificates:expiry`,
     certificatesByRenewal: `${tag}:certificates:renewal`,
+    certificateByThumbprint: `${tag}:certificates:thumbprint`,
     chain: under('chain'),
     secret: under('secret'),
     masterKeys: `${tag}:master-keys`,
@@ -66,6 +77,9 @@ export function createKeys(namespace: string): Keys {
     target: under('target'),
     targets: `${tag}:targets`,
     targetByName: `${tag}:targets:name`,
+    credential: under('credential'),
+    credentials: `${tag}:credentials`,
+    credentialByName: `${tag}:credentials:name`,
     apiKey: under('api-key'),
     apiKeys: `${tag}:api-keys`,
     challenge: under('challenge'),

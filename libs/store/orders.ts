@@ -1,7 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import type { Redis } from 'ioredis';
 import { CertlineError } from '../errors.ts';
-import { activeStage, type Order, type OrderStatus, orderSchema } from '../model/order.ts';
+import { activeStage, isFinal, type Order, type OrderStatus, orderSchema } from '../model/order.ts';
 import type { Keys } from './keys.ts';
 import { type OrderEventInput, orderEventCommands } from './order-events.ts';
 import { pageOf } from './paging.ts';
@@ -57,6 +57,8 @@ export interface OrderStore {
   ensureDue(order: Order): Promise<void>;
   /** Changes when an order of a target's list is due. */
   putOffDue(target: string, id: string, at: number): Promise<void>;
+  /** Ids of unfinished orders that are to be deployed on a target, whatever their stage. */
+  unfinishedAt(target: string): Promise<string[]>;
   /** Takes an order off a target's list: for ids whose record is gone. */
   dropDue(target: string, id: string): Promise<void>;
   parked(account: string): Promise<string[]>;
@@ -92,6 +94,9 @@ function indexCommands(keys: Keys, order: Order, previous: Order | null): Comman
   if (dropped.length > 0) commands.push(['DEL', ...dropped.map(({ token }) => keys.challenge(token))]);
   const { deploy } = order.request;
   if (deploy.mode !== 'none') {
+    const ended = isFinal(order);
+    if (ended !== (previous === null || isFinal(previous)))
+      commands.push([ended ? 'SREM' : 'SADD', keys.targetOrders(deploy.target), id]);
     if (active === 'deployment') commands.push(['ZADD', keys.dueOrders(deploy.target), dueNow(order), id]);
     else if (previous?.status === 'issued') commands.push(['ZREM', keys.dueOrders(deploy.target), id]);
   }
@@ -203,6 +208,7 @@ export function createOrderStore(redis: Redis, keys: Keys): OrderStore {
     async putOffDue(target, id, at) {
       await redis.zadd(keys.dueOrders(target), 'XX', String(at), id);
     },
+    unfinishedAt: (target) => redis.smembers(keys.targetOrders(target)),
     async dropDue(target, id) {
       await redis.zrem(keys.dueOrders(target), id);
     },

@@ -10,7 +10,7 @@ export interface RecordPage<T> {
   cursor: string | null;
 }
 
-/** Small records of one kind that seldom change: accounts, targets, API keys, certificates. */
+/** Small records of one kind that seldom change: accounts, targets, credentials, API keys, certificates. */
 export interface RecordStore<T> {
   get(id: string): Promise<T | null>;
   /** Newest first. */
@@ -22,6 +22,13 @@ export interface RecordStore<T> {
   create(record: T, also?: readonly Command[]): Promise<{ record: T; created: boolean }>;
   /** Replaces a record; the last writer wins. */
   put(record: T): Promise<void>;
+  /**
+   * Replaces a record by what `change` makes of it, with what else belongs to it, in one step; null when there is none. `change` is
+   * called again when somebody else was faster. Throws `name_taken` when another record has the new name.
+   */
+  update(id: string, change: (record: T) => T, also?: readonly Command[]): Promise<T | null>;
+  /** Takes a record away, with what else belongs to it. Doing it twice is harmless. */
+  remove(id: string, also?: readonly Command[]): Promise<void>;
   findByName(name: string): Promise<T | null>;
   count(): Promise<number>;
 }
@@ -46,14 +53,28 @@ export function createRecordStore<T extends { id: string; createdAt: number }>(
     return document === null ? null : schema.parse(JSON.parse(document));
   }
 
+  async function getVersion(id: string): Promise<{ record: T; version: string } | null> {
+    const [version, document] = await redis.hmget(keys.record(id), 'version', 'document');
+    if (version === null || version === undefined || !document) return null;
+    return { record: schema.parse(JSON.parse(document)), version };
+  }
+
   function commands(record: T, write: string): Command[] {
+    // Every write is a version of its own, so that `update` notices each of them.
     const all: Command[] = [
-      ['HSET', keys.record(record.id), 'version', '1', 'write', write, 'document', JSON.stringify(record)],
+      ['HSET', keys.record(record.id), 'version', write, 'write', write, 'document', JSON.stringify(record)],
       ['ZADD', keys.index, String(record.createdAt), record.id],
     ];
     if (keys.byName) all.push(['HSETNX', keys.byName.key, keys.byName.name(record), record.id]);
     for (const [index, score] of keys.scores?.(record) ?? []) all.push(['ZADD', index, String(score), record.id]);
     return all;
+  }
+
+  /** What takes the old name of a record away. */
+  function forgetName(previous: T, next?: T): Command[] {
+    if (!keys.byName) return [];
+    const { key, name } = keys.byName;
+    return next && name(next) === name(previous) ? [] : [['HDEL', key, name(previous)]];
   }
 
   async function findByName(name: string): Promise<T | null> {
@@ -93,6 +114,41 @@ export function createRecordStore<T extends { id: string; createdAt: number }>(
       const transaction = redis.multi();
       for (const [name, ...args] of commands(record, randomUUID())) transaction.call(name, ...args);
       await transaction.exec();
+    },
+
+    async update(id, change, also = []) {
+      for (;;) {
+        const current = await getVersion(id);
+        if (current === null) return null;
+        const next = change(current.record);
+        const write = randomUUID();
+        const all = JSON.stringify([...forgetName(current.record, next), ...commands(next, write), ...also]);
+        if (!keys.byName) {
+          if ((await redis.commit(keys.record(id), current.version, write, all)) === 1) return next;
+          continue;
+        }
+        const { key, name } = keys.byName;
+        const names = [key, name(next), id, keys.record('')] as const;
+        const owner = await redis.replaceNamed(keys.record(id), current.version, write, ...names, all);
+        if (owner === id) return next;
+        if (owner !== '') throw new CertlineError('name_taken', `${owner} has the name`);
+      }
+    },
+
+    async remove(id, also = []) {
+      for (;;) {
+        const current = await getVersion(id);
+        if (current === null) return;
+        const indexes = [keys.index, ...(keys.scores?.(current.record) ?? []).map(([index]) => index)];
+        const all: Command[] = [
+          ['DEL', keys.record(id)],
+          ...indexes.map((index): Command => ['ZREM', index, id]),
+          ...forgetName(current.record),
+          ...also,
+        ];
+        const done = await redis.commit(keys.record(id), current.version, randomUUID(), JSON.stringify(all));
+        if (done === 1) return;
+      }
     },
 
     count: () => redis.zcard(keys.index),

@@ -9,6 +9,16 @@ declare module 'ioredis' {
   interface RedisCommander<Context> {
     commit(record: string, version: string, write: string, commands: string): Result<number, Context>;
     createNamed(names: string, name: string, id: string, prefix: string, commands: string): Result<string, Context>;
+    replaceNamed(
+      record: string,
+      version: string,
+      write: string,
+      names: string,
+      name: string,
+      id: string,
+      prefix: string,
+      commands: string,
+    ): Result<string, Context>;
     placeOnce(key: string, value: string, lifeMs: string, commands: string): Result<string, Context>;
   }
 }
@@ -54,6 +64,7 @@ export function connectRedis(url: string, role: RedisRole, onError: (error: Erro
   });
   redis.defineCommand('commit', { numberOfKeys: 1, lua: lua('commit') });
   redis.defineCommand('createNamed', { numberOfKeys: 1, lua: lua('create-named') });
+  redis.defineCommand('replaceNamed', { numberOfKeys: 1, lua: lua('replace-named') });
   redis.defineCommand('placeOnce', { numberOfKeys: 1, lua: lua('place-once') });
   redis.on('error', onError);
   return redis;

@@ -3,6 +3,7 @@ import type { Redis } from 'ioredis';
 import { type Account, accountSchema } from '../model/account.ts';
 import { type ApiKey, apiKeySchema } from '../model/api-key.ts';
 import { type Certificate, certificateSchema } from '../model/certificate.ts';
+import { type Credential, credentialSchema } from '../model/credential.ts';
 import { type Target, targetSchema } from '../model/target.ts';
 import { type ChallengeAnswers, createChallengeAnswers } from './challenge-answers.ts';
 import { createKeys, type Keys } from './keys.ts';
@@ -10,11 +11,15 @@ import { createLeases, type Leases } from './leases.ts';
 import { type OrderEvent, readHistory } from './order-events.ts';
 import { createOrderStore, type OrderStore } from './orders.ts';
 import { createRecordStore, type RecordStore } from './records.ts';
+import type { Command } from './redis.ts';
 
-export interface CertificateStore extends Omit<RecordStore<Certificate>, 'create' | 'put'> {
+export interface CertificateStore extends Omit<RecordStore<Certificate>, 'create' | 'put' | 'update' | 'remove'> {
   /** Stores a certificate whose id is new with its chain (PEM of what follows the leaf), which is kept once however many have it. Doing it twice is harmless. */
   create(certificate: Omit<Certificate, 'chain'>, chainPem: string): Promise<Certificate>;
   getChain(name: string): Promise<string | null>;
+  findByThumbprint(thumbprint: string): Promise<Certificate | null>;
+  /** Those of some thumbprints (upper-case hexadecimal) that are of certificates of certline. */
+  knownThumbprints(thumbprints: readonly string[]): Promise<Set<string>>;
   /** Certificates whose end lies in (from, to], ms since the epoch. */
   countExpiring(from: number, to: number): Promise<number>;
   /** End of the certificate that expires next after `now`, ms since the epoch. */
@@ -28,6 +33,10 @@ export interface SecretStore {
   /** Keeps a sealed secret under a name that is free; answers the one that counts: the first. */
   putOnce(name: string, sealed: string): Promise<string>;
   get(name: string): Promise<string | null>;
+  /** The command that keeps a sealed secret, whatever was there: to be done in one step with the record it belongs to. */
+  putting(name: string, sealed: string): Command;
+  /** The command that takes a secret away, as `putting`. */
+  removing(name: string): Command;
   /** Proofs of the master keys that secrets were sealed with, by key id. */
   masterKeyProofs(): Promise<Record<string, string>>;
   addMasterKeyProof(keyId: string, sealed: string): Promise<void>;
@@ -41,6 +50,7 @@ export interface Store {
   certificates: CertificateStore;
   accounts: RecordStore<Account>;
   targets: RecordStore<Target>;
+  credentials: RecordStore<Credential>;
   apiKeys: RecordStore<ApiKey>;
   secrets: SecretStore;
   challengeAnswers: ChallengeAnswers;
@@ -68,8 +78,20 @@ export function createStore(redis: Redis, namespace: string): Store {
       async create(certificate, chainPem) {
         const chain = createHash('sha256').update(chainPem).digest('hex');
         const record = { ...certificate, chain };
-        await certificates.create(record, [['SET', keys.chain(chain), chainPem, 'NX']]);
+        await certificates.create(record, [
+          ['SET', keys.chain(chain), chainPem, 'NX'],
+          ['HSET', keys.certificateByThumbprint, certificate.thumbprint, certificate.id],
+        ]);
         return record;
+      },
+      async findByThumbprint(thumbprint) {
+        const id = await redis.hget(keys.certificateByThumbprint, thumbprint);
+        return id === null ? null : certificates.get(id);
+      },
+      async knownThumbprints(thumbprints) {
+        if (thumbprints.length === 0) return new Set();
+        const ids = await redis.hmget(keys.certificateByThumbprint, ...thumbprints);
+        return new Set(thumbprints.filter((_thumbprint, i) => ids[i] !== null));
       },
       getChain: (name) => redis.get(keys.chain(name)),
       countExpiring: (from, to) => redis.zcount(keys.certificatesByExpiry, `(${from}`, to),
@@ -103,6 +125,14 @@ export function createStore(redis: Redis, namespace: string): Store {
         name: ({ name }) => name.toLowerCase(),
       },
     }),
+    credentials: createRecordStore(redis, credentialSchema, {
+      record: keys.credential,
+      index: keys.credentials,
+      byName: {
+        key: keys.credentialByName,
+        name: ({ name }) => name.toLowerCase(),
+      },
+    }),
     apiKeys: createRecordStore(redis, apiKeySchema, {
       record: keys.apiKey,
       index: keys.apiKeys,
@@ -113,6 +143,8 @@ export function createStore(redis: Redis, namespace: string): Store {
         return (await redis.set(keys.secret(name), sealed, 'NX', 'GET')) ?? sealed;
       },
       get: (name) => redis.get(keys.secret(name)),
+      putting: (name, sealed) => ['SET', keys.secret(name), sealed],
+      removing: (name) => ['DEL', keys.secret(name)],
       masterKeyProofs: () => redis.hgetall(keys.masterKeys),
       async addMasterKeyProof(keyId, sealed) {
         await redis.hsetnx(keys.masterKeys, keyId, sealed);

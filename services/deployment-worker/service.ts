@@ -1,26 +1,67 @@
 import type { Config } from '#libs/config';
 import { openIisHost } from '#libs/iis/hosts';
-import { startTargetWorker } from '#libs/queues/stage-worker';
+import type { Target } from '#libs/model/target';
+import { startHostRequestWorker } from '#libs/queues/host-requests';
+import { startTargetWorker } from '#libs/queues/target-worker';
 import { createCertificateReader } from '#libs/service/certificate-reader';
+import { createHostAccess } from '#libs/service/host-access';
 import { openSecretBox } from '#libs/service/open-secret-box';
 import type { Resources } from '#libs/service/resources';
 import { graceMs, type Service } from '#libs/service/run';
 import { workerSettings } from '#libs/service/worker-settings';
+import { createUndoRecords } from '#libs/store/undo-records';
+import { createHostAsker } from './answer-requests.ts';
+import { byKind } from './by-kind.ts';
+import { createDeliverHandler } from './deliver.ts';
 import { createDeployHandler } from './deploy.ts';
+import { keepWindows } from './maintenance.ts';
+import { createTargetOpener } from './open-target.ts';
 
-export const sections = ['secrets', 'pipeline'] as const;
+export const sections = ['secrets', 'pipeline', 'deployment'] as const;
 
-/** Starts the deployment stage. */
+/** Starts the deployment stage, and the answers about hosts that the API asks for, for each of the pools. */
 export async function startDeploymentWorker(
   resources: Resources,
   config: Config<(typeof sections)[number]>,
 ): Promise<Service> {
-  const { store } = resources;
-  const handler = createDeployHandler({
+  const { store, redis } = resources;
+  const { certificates } = store;
+  const box = await openSecretBox(store, config);
+  const hosts = {
     findTarget: store.targets.get,
-    openHost: openIisHost,
-    openCertificate: createCertificateReader(store, await openSecretBox(resources.store, config)),
+    openHost(target: Target) {
+      if (target.kind !== 'iis') throw new Error(`${target.id} is no IIS host`);
+      return openIisHost(target, createHostAccess(store, box, target));
+    },
+  };
+  const openTarget = createTargetOpener({
+    ...{ store, box, clock: resources.clock },
+    allowCommands: config.ALLOW_COMMANDS,
+    allowPrivateWebhooks: config.ALLOW_PRIVATE_WEBHOOKS,
   });
-  const worker = startTargetWorker(handler, workerSettings(resources, config));
-  return { stop: () => worker.stop(graceMs) };
+  const openCertificate = createCertificateReader(store, box);
+  const undo = createUndoRecords(redis, store.keys);
+  const deploy = createDeployHandler({
+    ...hosts,
+    openCertificate,
+    knownThumbprints: certificates.knownThumbprints,
+    undo,
+  });
+  const deliver = createDeliverHandler({ findTarget: hosts.findTarget, openTarget, openCertificate });
+  const windows = { ...hosts, certificates, undo };
+  const handler = byKind(hosts.findTarget, {
+    iis: keepWindows(deploy, windows),
+    delivery: keepWindows(deliver, windows),
+  });
+  const askHost = createHostAsker({ ...hosts, openTarget });
+  const settings = workerSettings(resources, config);
+  const workers = [...new Set(config.DEPLOYMENT_POOLS)].flatMap((pool) => [
+    startTargetWorker(handler, settings, pool),
+    startHostRequestWorker(askHost, settings, pool),
+  ]);
+  return {
+    async stop() {
+      await Promise.all(workers.map((worker) => worker.stop(graceMs)));
+    },
+  };
 }

@@ -1,0 +1,101 @@
+import { DelayedError, type Job, WaitingError } from 'bullmq';
+import { activeStage } from '../model/order.ts';
+import type { TargetHandler } from './handler.ts';
+import { createOrderRunner, type Run } from './order-runner.ts';
+import type { TargetJob } from './producer.ts';
+import type { WorkerSettings } from './stage-worker.ts';
+import { deploymentQueue, stages } from './stages.ts';
+import { type RunningWorker, startWorker } from './worker.ts';
+
+/** Orders that one job takes for a target, for one commit; the rest follow in the next. */
+const batch = 1_000;
+/** When an order that could not be read is looked at again. */
+const putOffMs = 60_000;
+/** When a target is looked at again that the workers of another pool still deploy on. */
+const busyMs = 500;
+
+/** Runs the deployment stage for a pool: a job is a target, and drains all orders that are due there. */
+export function startTargetWorker(handler: TargetHandler, settings: WorkerSettings, pool: string): RunningWorker {
+  const runner = createOrderRunner('deployment', settings);
+  const { orders, producer, leases, metrics, clock, log } = settings;
+
+  async function dropUnlessDeployable(target: string, id: string): Promise<void> {
+    const order = await orders.get(id);
+    if (order === null || activeStage(order) !== 'deployment') await orders.dropDue(target, id);
+  }
+
+  async function beginAll(target: string, crashes: number): Promise<Run<'deployment'>[]> {
+    const runs: Run<'deployment'>[] = [];
+    for (const id of await orders.due(target, clock.now(), batch)) {
+      try {
+        const begun = await runner.begin(id, { crashes });
+        if (begun.kind === 'run') runs.push(begun.run);
+        else if (begun.kind === 'stale') await dropUnlessDeployable(target, id);
+      } catch (error) {
+        // A record that cannot be read must not hold up the others.
+        log.error({ err: error, order: id }, 'the order cannot be read: put off');
+        await orders.putOffDue(target, id, clock.now() + putOffMs);
+      }
+    }
+    return runs;
+  }
+
+  async function deployAll(target: string, runs: Run<'deployment'>[], signal: AbortSignal): Promise<void> {
+    const byId = new Map(runs.map((run) => [run.order.id, run]));
+    const context = { clock, signal, log: log.child({ target, stage: 'deployment' }) };
+    const outcomes = await handler.run(
+      target,
+      runs.map((run) => run.order),
+      context,
+    );
+    for (const outcome of outcomes) {
+      const run = byId.get(outcome.id);
+      if (!run) continue;
+      const error = 'error' in outcome ? outcome.error : null;
+      const failed = error?.plan.kind === 'wait' ? 'wait' : 'failed';
+      const { kind = 'unknown' } = outcome;
+      metrics.deployments.inc({ kind, outcome: error ? failed : 'completed', code: error?.code ?? 'none' });
+      if ('deployed' in outcome) await runner.succeed(run, outcome.deployed);
+      else await runner.fail(run, outcome.error);
+    }
+  }
+
+  /** One commit of all that is due. `lost` is aborted when another worker has the target meanwhile. */
+  async function drain(job: Job<TargetJob>, token: string, signal: AbortSignal, lost: AbortSignal): Promise<string> {
+    const { target } = job.data;
+    const runs = await beginAll(target, job.stalledCounter);
+    try {
+      if (runs.length > 0) await deployAll(target, runs, AbortSignal.any([signal, lost]));
+    } catch (thrown) {
+      if (signal.aborted) {
+        await job.moveToWait(token);
+        throw new WaitingError();
+      }
+      if (lost.aborted) {
+        log.warn({ target }, 'this worker was silent for too long: another one has the target');
+        return 'lost';
+      }
+      for (const run of runs) await runner.fail(run, thrown);
+    }
+    const next = await orders.nextDue(target);
+    if (next !== null) await producer.wakeTarget(target, Math.max(0, next - clock.now()));
+    return `${runs.length} orders`;
+  }
+
+  const { concurrency } = stages.deployment;
+  return startWorker<TargetJob>({ queue: deploymentQueue(pool), concurrency }, settings, async (job, token, signal) => {
+    const { target } = job.data;
+    if (job.name === 'wake' || (await producer.poolOf(target)) !== pool) {
+      // In the pool that the target names now: it may have been moved since the job was added.
+      await producer.wakeTarget(target);
+      return 'woken';
+    }
+    // A queue runs one job of a target at a time; when it is moved to another pool, only the lease tells the two queues apart.
+    const held = await leases.hold(`deployment.${target}`, settings.lockDuration, (lost) =>
+      drain(job, token, signal, lost),
+    );
+    if (held !== null) return held.result;
+    await job.moveToDelayed(clock.now() + busyMs, token);
+    throw new DelayedError();
+  });
+}
