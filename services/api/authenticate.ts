@@ -31,7 +31,7 @@ export async function authenticate(
 
 /** Makes the first key when there is none. Answers it in clear when it was made here: to be printed once. */
 export async function ensureFirstKey(
-  keys: RecordStore<ApiKey>,
+  keys: Pick<RecordStore<ApiKey>, 'get' | 'create' | 'count'>,
   given: string | undefined,
   clock: Clock,
 ): Promise<string | null> {

@@ -3,19 +3,21 @@ import type { Clock } from '#libs/clock';
 import { CertlineError, type ErrorCode } from '#libs/errors';
 import type { Logger } from '#libs/logging';
 import { toAsciiName } from '#libs/model/domain-name';
-import { type Order, orderStatuses, stageNames } from '#libs/model/order';
+import { challengeTypes, type Order, orderStatuses, stageNames } from '#libs/model/order';
 import { cancelled, isCancellable, retried, retryableStages } from '#libs/model/transitions';
 import type { Producer } from '#libs/queues/producer';
 import type { OrderEventInput } from '#libs/store/order-events';
 import type { OrderStore } from '#libs/store/orders';
-import { type OrderBody, orderBody } from './order-intake.ts';
+import { deploymentView, hostErrors, planErrors } from './host-plans.ts';
+import { type Intake, orderBody } from './order-intake.ts';
+import { createOrderPlacer, enqueueOrder, idempotencyHeader } from './place-order.ts';
 import { type Route, route } from './route.ts';
 import { orderView, pageOf, pageQuery, viewOrder } from './views.ts';
 
 export interface OrderRoutesDeps {
   orders: OrderStore;
   producer: Pick<Producer, 'enqueue'>;
-  intake: (body: OrderBody, signal: AbortSignal) => Promise<Order>;
+  intake: Intake;
   clock: Clock;
   log: Logger;
 }
@@ -36,15 +38,12 @@ const nameErrors: ErrorCode[] = [
   'wildcard_covers_name',
   'too_many_names',
 ];
-const intakeErrors: ErrorCode[] = [
-  'account_unknown',
-  'target_unknown',
-  'target_unreachable',
-  'challenge_unsupported',
-  'site_not_found',
-  'site_has_no_names',
-  'nothing_to_bind',
-];
+const intakeErrors: ErrorCode[] = ['account_unknown', 'challenge_unsupported', 'site_has_no_names', ...planErrors];
+const previewView = z.object({
+  ...{ names: orderView.shape.names, source: orderView.shape.source, deploy: orderView.shape.deploy },
+  challenges: z.array(z.object({ name: z.string(), type: z.enum(challengeTypes) })),
+  deployments: z.array(deploymentView),
+});
 const retryBody = z
   .strictObject({
     from: z.enum(stageNames).optional().describe('The stage to take it up from; the latest possible by default'),
@@ -55,19 +54,12 @@ const retryBody = z
 const tries = 10;
 
 export function orderRoutes({ orders, producer, intake, clock, log }: OrderRoutesDeps): Route[] {
+  const place = createOrderPlacer({ orders, producer, log });
+
   async function find(id: string | undefined): Promise<Order> {
     const order = id === undefined ? null : await orders.get(id);
     if (order === null) throw new CertlineError('not_found', `there is no order ${id}`);
     return order;
-  }
-
-  /** Best effort: the order is safe, and the reconciler finds what could not be enqueued. */
-  async function enqueue(order: Order): Promise<void> {
-    try {
-      await producer.enqueue(order);
-    } catch (error) {
-      log.warn({ err: error, order: order.id }, 'not enqueued: the reconciler will do it');
-    }
   }
 
   async function change(
@@ -92,26 +84,28 @@ export function orderRoutes({ orders, producer, intake, clock, log }: OrderRoute
       summary: 'Order a certificate',
       description:
         'Everything is checked before anything is stored; after 202 the order is safe. Names come from `names`, or from the bindings of an IIS site.',
-      headers: { 'Idempotency-Key': 'The same key with the same body answers the same order for 7 days' },
+      headers: idempotencyHeader,
       body: orderBody,
       answers: { 202: { description: 'The order, with its URL in `Location`', schema: orderView } },
-      errors: [...nameErrors, ...intakeErrors, 'idempotency_key_reused'],
-      async handle({ body, headers, key, signal }) {
-        const given = headers['idempotency-key'];
-        if (given !== undefined && (given.length === 0 || given.length > 255)) {
-          const detail = 'Idempotency-Key must have 1 to 255 characters';
-          const problems = [{ path: 'Idempotency-Key', code: 'request_invalid', detail } as const];
-          throw new CertlineError('request_invalid', detail, { problems });
-        }
-        const idempotency =
-          given === undefined ? undefined : { key: `${key?.id} ${given}`, body: JSON.stringify(body) };
-        // Before the checks: what was taken once stays taken, whatever became of its account or target.
-        const earlier = idempotency ? await orders.placedWith(idempotency) : null;
-        const { order: placed, created } = earlier
-          ? { order: earlier, created: false }
-          : await orders.place(await intake(body, signal), idempotency);
-        if (created) await enqueue(placed);
-        return { status: 202, json: viewOrder(placed), headers: { location: `/v1/orders/${placed.id}` } };
+      errors: [...nameErrors, ...intakeErrors, ...hostErrors, 'idempotency_key_reused'],
+      handle: ({ body, headers, key, signal }) => place({ headers, key, body, make: () => intake.order(body, signal) }),
+    }),
+    route({
+      method: 'post',
+      path: '/v1/orders/preview',
+      scope: 'orders:read',
+      tag,
+      summary: 'Look at what an order would do',
+      description:
+        'Checks the same as an order, reads the host and plans its bindings. Nothing is stored and no CA is asked.',
+      body: orderBody,
+      answers: { 200: { description: 'What an order with this body would do', schema: previewView } },
+      errors: [...nameErrors, ...intakeErrors, ...hostErrors],
+      async handle({ body, signal }) {
+        const { request, deployments } = await intake.preview(body, signal);
+        const { names, source, challenge, deploy } = request;
+        const challenges = names.map((name) => ({ name, type: challenge.type }));
+        return { status: 200, json: { names, source, challenges, deploy, deployments } };
       },
     }),
     route({
@@ -164,7 +158,7 @@ export function orderRoutes({ orders, producer, intake, clock, log }: OrderRoute
             );
           return retried(order, from, clock.now());
         });
-        await enqueue(saved);
+        await enqueueOrder(producer, saved, log);
         return { status: 202, json: viewOrder(saved) };
       },
     }),

@@ -44,6 +44,11 @@ export function problemsOf(error: z.ZodError): Problem[] {
   return first.slice(0, maxProblems);
 }
 
+/** The words of `JSON.parse` without the piece of the body that they quote: it might be a piece of a secret. */
+function withoutQuote(words: string): string {
+  return words.replace(/, (\.\.\.)?"[\s\S]*"(\.\.\.)? is not valid JSON$/, ': the body is not valid JSON');
+}
+
 /** Foreign errors as ours: the only place where the API translates. */
 function translate(thrown: unknown): CertlineError {
   if (thrown instanceof CertlineError) return thrown;
@@ -52,7 +57,7 @@ function translate(thrown: unknown): CertlineError {
   if (thrown instanceof URIError) return new CertlineError('not_found', thrown.message);
   // Express blames the client with a status: for its body, as nothing else of a request is left to it.
   if (thrown instanceof Error && 'status' in thrown && Number(thrown.status) < 500)
-    return new CertlineError(thrown.status === 413 ? 'body_too_large' : 'json_invalid', thrown.message);
+    return new CertlineError(thrown.status === 413 ? 'body_too_large' : 'json_invalid', withoutQuote(thrown.message));
   return new CertlineError('unexpected', 'an error nobody foresaw; the log has the rest', { cause: thrown });
 }
 

@@ -24,7 +24,7 @@ export type RouteAnswer =
 
 /** One operation of the API: Express mounts it, OpenAPI describes it. */
 export interface Route {
-  method: 'get' | 'post' | 'delete';
+  method: 'get' | 'post' | 'put' | 'patch' | 'delete';
   /** Express form, with `:name` parameters. */
   path: string;
   /** Scope that the API key needs; null for none at all. */

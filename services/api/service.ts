@@ -1,7 +1,7 @@
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Config } from '#libs/config';
-import { openIisHost } from '#libs/iis/hosts';
+import { createHostRequests } from '#libs/queues/host-requests';
 import { createAccountSessions } from '#libs/service/account-sessions';
 import { createCertificateReader, readChain } from '#libs/service/certificate-reader';
 import { openSecretBox } from '#libs/service/open-secret-box';
@@ -16,7 +16,10 @@ import { createApp } from './app.ts';
 import { ensureFirstKey } from './authenticate.ts';
 import { certificateRoutes } from './certificates.ts';
 import { challengeListener } from './challenges.ts';
+import { credentialRoutes } from './credentials.ts';
+import { deploymentRoutes } from './deployments.ts';
 import { eventRoutes } from './events.ts';
+import { createHostOpener } from './hosts.ts';
 import { createIntake } from './order-intake.ts';
 import { orderRoutes } from './orders.ts';
 import { targetRoutes } from './targets.ts';
@@ -56,7 +59,7 @@ async function close(server: Server): Promise<void> {
 
 /** Starts the API and the port for challenges. */
 export async function startApi(resources: Resources, config: Config<(typeof sections)[number]>): Promise<ApiService> {
-  const { store, producer, clock, log } = resources;
+  const { redis, store, producer, clock, log } = resources;
   const feedConnection = connectRedis(config.REDIS_URL ?? '', 'worker', (error) =>
     log.warn({ err: error }, 'Redis connection'),
   );
@@ -64,12 +67,11 @@ export async function startApi(resources: Resources, config: Config<(typeof sect
   const box = config.MASTER_KEY ? await openSecretBox(store, config) : null;
   const sessions = box ? createAccountSessions(resources, box) : null;
   const registrar = box && sessions ? { sessions, privateKeys: createPrivateKeys(store.secrets, box) } : null;
-  const intake = createIntake({
-    findAccount: store.accounts.get,
-    findTarget: store.targets.get,
-    openHost: openIisHost,
-    clock,
-  });
+  const onError = (error: Error): void => log.warn({ err: error }, 'queue of host requests');
+  const requests = createHostRequests({ redis, prefix: store.keys.tag, clock, onError });
+  const openHost = createHostOpener(requests);
+  const hosts = { findTarget: store.targets.get, openHost, certificates: store.certificates };
+  const intake = createIntake({ ...hosts, findAccount: store.accounts.get, clock });
   const routes = [
     ...orderRoutes({ orders: store.orders, producer, intake, clock, log }),
     ...eventRoutes({ findOrder: store.orders.get, history: store.history, feed }),
@@ -79,7 +81,15 @@ export async function startApi(resources: Resources, config: Config<(typeof sect
       openCertificate: box ? createCertificateReader(store, box) : null,
     }),
     ...accountRoutes({ accounts: store.accounts, orders: store.orders, producer, registrar, clock }),
-    ...targetRoutes({ targets: store.targets, openHost: openIisHost, clock }),
+    ...deploymentRoutes({ certificates: store.certificates, orders: store.orders, producer, hosts, clock, log }),
+    ...credentialRoutes({
+      credentials: store.credentials,
+      targets: store.targets,
+      secrets: store.secrets,
+      box,
+      clock,
+    }),
+    ...targetRoutes({ ...store, producer, openHost, clock, log }),
     ...apiKeyRoutes(store.apiKeys, clock),
   ];
   const firstKey = await ensureFirstKey(store.apiKeys, config.BOOTSTRAP_API_KEY, clock);
@@ -100,6 +110,7 @@ export async function startApi(resources: Resources, config: Config<(typeof sect
     async stop() {
       await Promise.all([close(server), close(challenges)]);
       await feed.close();
+      await requests.close();
       await sessions?.close();
     },
   };

@@ -1,49 +1,52 @@
 import { z } from 'zod';
 import type { Clock } from '#libs/clock';
 import { CertlineError } from '#libs/errors';
-import type { IisHost } from '#libs/iis/iis-host';
+import type { Logger } from '#libs/logging';
+import type { Account } from '#libs/model/account';
+import type { Credential } from '#libs/model/credential';
 import { newId } from '#libs/model/ids';
-import { type Target, transportSchema } from '#libs/model/target';
+import type { Target } from '#libs/model/target';
+import type { Producer } from '#libs/queues/producer';
+import type { OrderStore } from '#libs/store/orders';
 import type { RecordStore } from '#libs/store/records';
-import { hostNamesOf } from './order-intake.ts';
+import { invalid } from './deploy-body.ts';
+import { hostErrors } from './host-plans.ts';
+import type { OpenHost } from './hosts.ts';
 import { type Route, route } from './route.ts';
+import { changedTarget, checkCredentials, isSameTarget, targetBody, targetChange } from './target-bodies.ts';
+import { sitesAnswer, sitesQuery, sitesView } from './target-sites.ts';
 import { pageOf, pageQuery, targetView, viewTarget } from './views.ts';
+import { releaseWaiting } from './waiting-orders.ts';
 
 export interface TargetRoutesDeps {
   targets: RecordStore<Target>;
-  openHost(target: Target): IisHost;
+  credentials: Pick<RecordStore<Credential>, 'get'>;
+  accounts: Pick<RecordStore<Account>, 'get'>;
+  orders: Pick<OrderStore, 'unfinishedAt' | 'get' | 'save'>;
+  producer: Pick<Producer, 'wakeTarget'>;
+  openHost: OpenHost;
   clock: Clock;
+  log: Logger;
 }
 
-const targetBody = z.strictObject({
-  name: z.string().min(1).max(100),
-  kind: z.literal('iis'),
-  transport: transportSchema,
+const testView = z.object({
+  ok: z.boolean(),
+  steps: z.array(z.object({ step: z.string(), ok: z.boolean(), detail: z.string() })),
 });
 
-const siteView = z.object({
-  id: z.number(),
-  name: z.string(),
-  state: z.string(),
-  hostNames: z.array(z.string()).describe('Names an order from this site would ask for'),
-  bindings: z.array(
-    z.object({
-      protocol: z.string(),
-      bindingInformation: z.string(),
-      sslFlags: z.number(),
-      thumbprint: z.string().nullable(),
-      store: z.string().nullable(),
-    }),
-  ),
-});
+/** Orders that are named where a target cannot be deleted. */
+const namedOrders = 5;
 
-export function targetRoutes({ targets, openHost, clock }: TargetRoutesDeps): Route[] {
+export function targetRoutes(deps: TargetRoutesDeps): Route[] {
+  const { targets, credentials, accounts, orders, producer, openHost, clock, log } = deps;
+  const tag = 'Targets';
+
   async function find(id: string | undefined): Promise<Target> {
     const target = await targets.get(id ?? '');
     if (target === null) throw new CertlineError('not_found', `there is no target ${id}`);
     return target;
   }
-  const tag = 'Targets';
+  const nameTaken = (detail: string): CertlineError => invalid('name', 'name_taken', detail);
 
   return [
     route({
@@ -57,12 +60,14 @@ export function targetRoutes({ targets, openHost, clock }: TargetRoutesDeps): Ro
         201: { description: 'The new target', schema: targetView },
         200: { description: 'The same target was there', schema: targetView },
       },
-      errors: ['request_invalid', 'name_taken'],
+      errors: ['request_invalid', 'credential_unknown', 'name_taken'],
       async handle({ body }) {
+        await checkCredentials(body, credentials);
         const now = clock.now();
         const { record, created } = await targets.create({ id: newId('target', now), ...body, createdAt: now });
-        if (!created && JSON.stringify(record.transport) !== JSON.stringify(body.transport)) {
-          throw new CertlineError('name_taken', `${record.id} has the name ${body.name} and another transport`);
+        if (!created && !isSameTarget(record, body)) {
+          const detail = `${record.id} has the name ${body.name} and other settings`;
+          throw nameTaken(`${detail}; PATCH /v1/targets/${record.id} changes them`);
         }
         return {
           status: created ? 201 : 200,
@@ -95,23 +100,94 @@ export function targetRoutes({ targets, openHost, clock }: TargetRoutesDeps): Ro
       handle: async ({ params }) => ({ status: 200, json: viewTarget(await find(params.id)) }),
     }),
     route({
+      method: 'patch',
+      path: '/v1/targets/:id',
+      scope: 'admin',
+      tag,
+      summary: 'Change a target',
+      description:
+        'What is left out stays; the kind does in any case. Another `transport.host` is another machine: the pinned host key goes unless a new one is given.',
+      body: targetChange,
+      answers: { 200: { description: 'The changed target', schema: targetView } },
+      errors: ['not_found', 'credential_unknown', 'name_taken'],
+      async handle({ params, body }) {
+        const before = await find(params.id);
+        await checkCredentials(changedTarget(before, body), credentials);
+        const changed = await targets
+          .update(before.id, (target) => changedTarget(target, body))
+          .catch((error: unknown) => {
+            if (error instanceof CertlineError && error.code === 'name_taken') throw nameTaken(error.message);
+            throw error;
+          });
+        if (changed === null) throw new CertlineError('not_found', `there is no target ${params.id}`);
+        // What is due there may be in the queue of the pool that it had, or wait for what was mended.
+        await (body.windows ? releaseWaiting(orders, changed.id, clock.now()) : Promise.resolve())
+          .then(() => producer.wakeTarget(changed.id))
+          .catch((error: unknown) =>
+            log.warn({ err: error, target: changed.id }, 'not woken: the reconciler will do it'),
+          );
+        return { status: 200, json: viewTarget(changed) };
+      },
+    }),
+    route({
+      method: 'delete',
+      path: '/v1/targets/:id',
+      scope: 'admin',
+      tag,
+      summary: 'Delete a target',
+      description: 'Nothing changes on the host. Refused while unfinished orders are to be deployed there.',
+      answers: { 200: { description: 'The target as it was', schema: targetView } },
+      errors: ['not_found', 'record_in_use'],
+      async handle({ params }) {
+        const target = await find(params.id);
+        const unfinished = (await orders.unfinishedAt(target.id)).sort();
+        if (unfinished.length > 0) {
+          const named = unfinished.slice(0, namedOrders).join(', ');
+          const more = unfinished.length > namedOrders ? ` and ${unfinished.length - namedOrders} more` : '';
+          throw new CertlineError('record_in_use', `unfinished orders are to be deployed there: ${named}${more}`);
+        }
+        await targets.remove(target.id);
+        return { status: 200, json: viewTarget(target) };
+      },
+    }),
+    route({
+      method: 'post',
+      path: '/v1/targets/:id/test',
+      scope: 'admin',
+      tag,
+      summary: 'Try whether a target can be deployed to',
+      description:
+        'Step by step, up to the first that fails. Nothing is changed on an IIS host; in a folder a file is written and removed, a webhook gets the event `target.test`.',
+      answers: { 200: { description: 'What works', schema: testView } },
+      errors: ['not_found'],
+      async handle({ params, signal }) {
+        const target = await find(params.id);
+        const steps = await openHost(target)
+          .test(signal)
+          .catch((error: unknown) => {
+            if (!(error instanceof CertlineError)) throw error;
+            return [{ step: 'connect', ok: false, detail: `${error.code}: ${error.message}` }];
+          });
+        return { status: 200, json: { ok: steps.every(({ ok }) => ok), steps } };
+      },
+    }),
+    route({
       method: 'get',
       path: '/v1/targets/:id/sites',
       scope: 'orders:read',
       tag,
-      summary: 'Read the sites and bindings of a target',
-      answers: { 200: { description: 'Its IIS sites', schema: z.object({ items: z.array(siteView) }) } },
-      errors: ['not_found', 'target_unreachable'],
-      async handle({ params, signal }) {
-        const state = await openHost(await find(params.id)).read(signal);
-        const items = state.sites.map(({ id, name, state: siteState, bindings }) => ({
-          id,
-          name,
-          state: siteState,
-          hostNames: hostNamesOf(state, id),
-          bindings,
-        }));
-        return { status: 200, json: { items } };
+      summary: 'Read the sites and bindings of a target, and the names that certificates could be ordered for',
+      query: sitesQuery,
+      answers: { 200: { description: 'Its IIS sites', schema: sitesView } },
+      errors: ['not_found', 'request_invalid', 'account_unknown', ...hostErrors],
+      async handle({ params, query, signal }) {
+        const target = await find(params.id);
+        if (target.kind !== 'iis')
+          throw invalid('id', 'request_invalid', `${target.id} is of kind ${target.kind}: it has no sites`);
+        const account = query.account === undefined ? null : await accounts.get(query.account);
+        if (query.account !== undefined && account === null)
+          throw invalid('account', 'account_unknown', `there is no account ${query.account}`);
+        return { status: 200, json: sitesAnswer(await openHost(target).read(signal), account) };
       },
     }),
   ];

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { errorCodes } from '#libs/error-codes';
 import type { Account } from '#libs/model/account';
 import { type Certificate, keyTypes } from '#libs/model/certificate';
+import type { Credential } from '#libs/model/credential';
 import {
   challengeTypes,
   deploySchema,
@@ -11,7 +12,7 @@ import {
   stageNames,
   stageOf,
 } from '#libs/model/order';
-import { type Target, transportSchema } from '#libs/model/target';
+import { type Target, targetCommon, targetSettings } from '#libs/model/target';
 import { type OrderEvent, orderEventSchema } from '#libs/store/order-events';
 
 const time = z.iso.datetime();
@@ -104,16 +105,41 @@ export function viewAccount({ caBundle: _caBundle, ...account }: Account): z.inp
   return { ...account, parked: parked === null ? null : { ...parked, at: iso(parked.at) }, createdAt: iso(createdAt) };
 }
 
-export const targetView = z.object({
-  id: z.string(),
-  name: z.string(),
-  kind: z.literal('iis'),
-  transport: transportSchema,
-  createdAt: time,
-});
+const targetRecord = { id: z.string(), ...targetCommon, createdAt: time };
+export const targetView = z.discriminatedUnion('kind', [
+  z.object({ ...targetRecord, ...targetSettings.iis.shape }),
+  z.object({ ...targetRecord, ...targetSettings.folder.shape }),
+  z.object({ ...targetRecord, ...targetSettings.ccs.shape }),
+  z.object({
+    ...targetRecord,
+    ...targetSettings.webhook.shape,
+    url: z.string().describe('Its path and query, which may be as good as a password, are shown as `…`'),
+  }),
+]);
+
+function withoutPath(url: string): string {
+  const { origin, pathname, search } = new URL(url);
+  return pathname === '/' && search === '' ? url : `${origin}/…`;
+}
 
 export function viewTarget(target: Target): z.input<typeof targetView> {
-  return { ...target, createdAt: iso(target.createdAt) };
+  const createdAt = iso(target.createdAt);
+  return target.kind === 'webhook' ? { ...target, createdAt, url: withoutPath(target.url) } : { ...target, createdAt };
+}
+
+const credentialRecord = { id: z.string(), name: z.string(), createdAt: time };
+export const credentialView = z.discriminatedUnion('kind', [
+  z.object({
+    ...credentialRecord,
+    kind: z.literal('ssh'),
+    username: z.string(),
+    method: z.enum(['private-key', 'password']),
+  }),
+  z.object({ ...credentialRecord, kind: z.literal('secret') }),
+]);
+
+export function viewCredential({ createdAt, ...credential }: Credential): z.input<typeof credentialView> {
+  return { ...credential, createdAt: iso(createdAt) };
 }
 
 export const certificateView = z.object({

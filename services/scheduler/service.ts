@@ -2,6 +2,7 @@ import type { Config } from '#libs/config';
 import { registerEstateMetrics } from '#libs/metrics/estate';
 import type { Resources } from '#libs/service/resources';
 import type { Service } from '#libs/service/run';
+import { createQueueNames } from './queue-names.ts';
 import { reconcile } from './reconciler.ts';
 
 export const sections = ['pipeline'] as const;
@@ -18,6 +19,7 @@ export function startScheduler(resources: Resources, config: Config<(typeof sect
     countExpiring: certificates.countExpiring,
     nextExpiry: certificates.nextExpiry,
     countRenewalDue: certificates.countRenewalDue,
+    queueNames: createQueueNames(store.targets, clock, log),
     queueCounts: producer.counts,
     oldestJob: producer.oldestWaiting,
   };

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { readConfig } from '#libs/config';
+import { forgetSecrets, readConfig } from '#libs/config';
 import { runProcess } from '#libs/service/run';
 import { startRedis } from '../lab/redis.ts';
 import { sections, startStandalone } from './service.ts';
@@ -17,6 +17,7 @@ function localMasterKey(): string {
 
 await runProcess(async () => {
   const config = readConfig(sections, process.env);
+  forgetSecrets(process.env);
   mkdirSync(dataDir, { recursive: true });
   const redis = config.REDIS_URL
     ? null

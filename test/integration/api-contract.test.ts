@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { errorCodes } from '#libs/error-codes';
 import type { LabHost } from '../../services/lab/lab.ts';
+import { freePort } from '../../services/lab/running-program.ts';
 import { type ApiSession, openApiSession } from '../support/api-session.ts';
 import { addSite } from '../support/lab-sites.ts';
 
@@ -14,7 +15,16 @@ let session: ApiSession;
 let host: LabHost;
 let document: Document;
 let order: Json;
-let ids: Json & { account: string; target: string; order: string; certificate: string; key: string };
+let ids: Json & {
+  account: string;
+  target: string;
+  order: string;
+  certificate: string;
+  key: string;
+  credential: string;
+  spare: string;
+  away: string;
+};
 const names = ['contract.example.com', 'other-name.example.com'];
 
 beforeAll(async () => {
@@ -35,7 +45,28 @@ beforeAll(async () => {
   const failed = await session.order({ account, names: ['blocked-domain.example'] });
   await session.until(failed, 'failed', ({ status }) => status === 'failed');
   const certificate = String(order.certificate);
-  ids = { account, target: String(target.id), order: id, failed, certificate, key: String(key.id) };
+  const login = { name: 'web', kind: 'ssh', username: 'svc', password: 'a long password' };
+  const credential = await session.api.send('POST', '/v1/credentials', login);
+  const local = { name: 'spare', kind: 'iis', transport: { kind: 'local' }, pool: 'spare' };
+  // Nothing is deployed a second time: this one is never reached.
+  const unreachable = {
+    name: 'away',
+    kind: 'iis',
+    transport: { kind: 'lab', url: `http://127.0.0.1:${await freePort()}` },
+  };
+  const away = String((await session.api.send('POST', '/v1/targets', unreachable)).id);
+  const spare = String((await session.api.send('POST', '/v1/targets', local)).id);
+  ids = {
+    account,
+    target: String(target.id),
+    order: id,
+    failed,
+    certificate,
+    key: String(key.id),
+    credential: String(credential.id),
+    spare,
+    away,
+  };
 });
 afterAll(() => session?.close());
 
@@ -49,15 +80,19 @@ function schemaOf(method: string, path: string, status: number): z.ZodType {
 }
 
 describe('the OpenAPI document', () => {
+  const windows = [{ days: ['sat'], from: '22:00', to: '04:00', timeZone: 'Europe/Berlin' }];
+  const deploy = () => ({ mode: 'auto', target: ids.target });
+  const onCertificate = (what: string) => `/v1/certificates/${ids.certificate}/${what}`;
+
   it('has no route that is not there', async () => {
     const operations = Object.entries(document.paths).flatMap(([path, byMethod]) =>
       Object.keys(byMethod).map((method) => ({ method: method.toUpperCase(), path })),
     );
-    expect(operations.length).toBeGreaterThanOrEqual(20);
+    expect(operations.length).toBeGreaterThanOrEqual(30);
     for (const { method, path } of operations) {
       const { status, body } = await session.api.request(method, path.replace('{id}', 'nobody'));
       expect(status, `${method} ${path}`).not.toBe(500);
-      expect(String(body.detail), `${method} ${path}`).not.toMatch(/^there is no (GET|POST|DELETE) /);
+      expect(String(body.detail), `${method} ${path}`).not.toMatch(/^there is no (GET|POST|PUT|PATCH|DELETE) /);
     }
   });
 
@@ -79,6 +114,40 @@ describe('the OpenAPI document', () => {
     ['get', '/v1/certificates', () => '/v1/certificates'],
     ['get', '/v1/certificates/{id}', () => `/v1/certificates/${ids.certificate}`],
     ['get', '/v1/api-keys', () => '/v1/api-keys'],
+    ['post', '/v1/targets/{id}/test', () => `/v1/targets/${ids.target}/test`],
+    ['patch', '/v1/targets/{id}', () => `/v1/targets/${ids.spare}`, { transport: { kind: 'ssh', host: 'web02' } }, 422],
+    ['patch', '/v1/targets/{id}', () => `/v1/targets/${ids.spare}`, { windows, name: 'other' }],
+    ['delete', '/v1/targets/{id}', () => `/v1/targets/${ids.spare}`],
+    ['get', '/v1/credentials', () => '/v1/credentials'],
+    ['get', '/v1/credentials/{id}', () => `/v1/credentials/${ids.credential}`],
+    ['put', '/v1/credentials/{id}/secret', () => `/v1/credentials/${ids.credential}/secret`, { password: 'x' }],
+    ['delete', '/v1/credentials/{id}', () => `/v1/credentials/${ids.credential}`],
+    [
+      'post',
+      '/v1/orders/preview',
+      () => '/v1/orders/preview',
+      () => ({ account: ids.account, names, deploy: deploy() }),
+    ],
+    [
+      'post',
+      '/v1/certificates/{id}/deployments/preview',
+      () => onCertificate('deployments/preview'),
+      () => ({ deploy: deploy() }),
+    ],
+    [
+      'post',
+      '/v1/certificates/{id}/deployments',
+      () => onCertificate('deployments'),
+      () => ({ deploy: { mode: 'auto', target: ids.away } }),
+      202,
+    ],
+    [
+      'post',
+      '/v1/certificates/{id}/deployments',
+      () => onCertificate('deployments'),
+      () => ({ deploy: { ...deploy(), planHash: 'a'.repeat(64) } }),
+      409,
+    ],
     ['get', '/v1/orders/{id}', () => '/v1/orders/nobody', undefined, 404],
     ['post', '/v1/orders', () => '/v1/orders', { names: ['x'], account: 'x' }, 422],
     ['post', '/v1/orders/{id}/cancel', () => `/v1/orders/${ids.order}/cancel`, undefined, 409],
@@ -86,7 +155,7 @@ describe('the OpenAPI document', () => {
     ['delete', '/v1/api-keys/{id}', () => `/v1/api-keys/${ids.key}`],
     ['post', '/v1/api-keys', () => '/v1/api-keys', { name: 'x', scopes: ['orders:read'] }, 201],
   ])('describes what %s %s answers', async (method, path, url, body?: unknown, status = 200) => {
-    const answer = await session.api.request(method.toUpperCase(), url(), body);
+    const answer = await session.api.request(method.toUpperCase(), url(), typeof body === 'function' ? body() : body);
     expect(answer.status).toBe(status);
     expect(schemaOf(method, path, status).safeParse(answer.body).error?.issues).toBeUndefined();
     const problem = document.components.schemas.Problem;

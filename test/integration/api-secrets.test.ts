@@ -1,6 +1,7 @@
 import { createHash, createPrivateKey } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import ssh2 from 'ssh2';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { connectRedis } from '#libs/store/redis';
 import { createSecretBox, parseMasterKeys } from '#libs/store/secret-box';
@@ -21,6 +22,8 @@ function formsOfKey(pem: string): string[] {
   const { d = '' } = key.export({ format: 'jwk' });
   return [...lines, der.toString('base64').slice(60, 120), der.toString('hex').slice(80, 160), String(d)];
 }
+const passphrase = 'Opens the "key" of the hösts';
+const login = 'Lets-certline-in to the "hösts"';
 const formsOfText = (text: string) => [
   ...[text, encodeURIComponent(text), JSON.stringify(text).slice(1, -1)],
   Buffer.from(text).toString('base64').replace(/=+$/, ''),
@@ -66,7 +69,34 @@ beforeAll(async () => {
   await ask('POST', `/v1/certificates/${certificate}/pfx`, { password: password.repeat(20) });
   await ask('POST', '/v1/accounts', { ...registration, eab: { kid, hmacKey: `${hmacKey} ` } });
   await api.request('POST', '/v1/orders', undefined, { authorization: `Bearer ${made.key}x` });
-  const lists = ['orders', 'accounts', 'targets', 'api-keys', 'certificates'].map((list) => `/v1/${list}`);
+  // A login for hosts, also in requests that are refused.
+  const { private: privateKey } = ssh2.utils.generateKeyPairSync('ed25519', {
+    passphrase,
+    cipher: 'aes256-ctr',
+    rounds: 4,
+  });
+  const web = { name: 'web', kind: 'ssh', username: 'svc' };
+  const credential = (await ask('POST', '/v1/credentials', { ...web, privateKey, passphrase })).id;
+  await ask('POST', '/v1/credentials', { ...web, privateKey, passphrase: `${passphrase}x` });
+  await ask('POST', '/v1/credentials', { ...web, privateKey, password: login });
+  await ask('POST', '/v1/credentials', { ...web, name: 'other', password: login, pasword: login });
+  await ask('POST', '/v1/credentials', { ...web, name: 'other', password: login });
+  await ask('PUT', `/v1/credentials/${credential}/secret`, { privateKey: privateKey.slice(0, -60), passphrase });
+  const broken = `{"name":"x","password": ${login}}`;
+  const headers = { authorization: `Bearer ${lab.apiKey}` };
+  answers.push(await (await fetch(`${lab.apiUrl}/v1/credentials`, { method: 'POST', headers, body: broken })).text());
+  const ssh = { name: 'web02', kind: 'iis', transport: { kind: 'ssh', host: '127.0.0.1', port: 1, credential } };
+  await ask('POST', `/v1/targets/${(await ask('POST', '/v1/targets', ssh)).id}/test`);
+  secrets.set(
+    'the login key',
+    privateKey.split('\n').filter((line) => line.length > 40 && !line.startsWith('-----')),
+  );
+  secrets.set('the passphrase', formsOfText(passphrase));
+  secrets.set('the login password', formsOfText(login));
+
+  const lists = ['orders', 'accounts', 'targets', 'credentials', 'api-keys', 'certificates'].map(
+    (list) => `/v1/${list}`,
+  );
   for (const path of [...lists, `/v1/orders/${id}`, `/v1/certificates/${certificate}`, '/metrics'])
     await ask('GET', path);
 
@@ -76,7 +106,7 @@ beforeAll(async () => {
   const box = createSecretBox(parseMasterKeys(lab.env.MASTER_KEY ?? ''));
   for (const [key, content] of dump) {
     const name = key.split(':secret:')[1];
-    if (name)
+    if (name && !name.startsWith('credential'))
       secrets.set(
         name.startsWith('account') ? 'the account key' : 'the key of the certificate',
         formsOfKey(box.open(name, JSON.parse(content)).toString()),
@@ -101,7 +131,8 @@ describe('a secret', () => {
   it('was used in every kind, and every service wrote a log', () => {
     expect([...secrets.keys()].sort()).toEqual([
       ...['the API key', 'the HMAC key', 'the account key', 'the first API key', 'the key of the certificate'],
-      ...['the master key', 'the password of the PFX', 'the wrong HMAC key'],
+      ...['the login key', 'the login password', 'the master key', 'the passphrase', 'the password of the PFX'],
+      'the wrong HMAC key',
     ]);
     for (const forms of secrets.values()) for (const form of forms) expect(form.length).toBeGreaterThan(20);
     const logged = ['api', 'validation-worker', 'issuance-worker', 'deployment-worker', 'scheduler'].map(

@@ -36,7 +36,8 @@ describe('a target', () => {
     expect(made.status).toBe(201);
     expect(made.headers.get('location')).toBe(`/v1/targets/${made.body.id}`);
     const id = expect.stringMatching(/^tgt_[0-9A-Z]{26}$/);
-    expect(made.body).toEqual({ id, ...body, createdAt: expect.stringMatching(anyTime) });
+    const rest = { pool: 'default', windows: [], createdAt: expect.stringMatching(anyTime) };
+    expect(made.body).toEqual({ id, ...body, ...rest });
     expect(await create(body)).toMatchObject({ status: 200, body: made.body });
     expect(await session.api.send('GET', `/v1/targets/${made.body.id}`)).toEqual(made.body);
     const { items, cursor } = await session.api.send('GET', '/v1/targets');
@@ -50,8 +51,10 @@ describe('a target', () => {
       const answer = await create({ ...web01(), name, transport: { kind: 'lab', url: 'http://127.0.0.1:2' } });
       expect(answer).toMatchObject({
         status: 409,
-        body: { code: 'name_taken', detail: expect.stringContaining(target) },
+        body: { code: 'name_taken', detail: expect.stringContaining(`PATCH /v1/targets/${target}`) },
       });
+      expect(fieldsOf(answer)).toEqual(['name name_taken']);
+      expect(await create({ ...web01(), pool: 'dmz' })).toMatchObject({ status: 409, body: { code: 'name_taken' } });
       expect(await dumpRedis(session.redis)).toEqual(before);
     }
   });
@@ -62,6 +65,22 @@ describe('a target', () => {
     ['a transport that nobody knows', { transport: { kind: 'telnet' } }, ['transport.kind request_invalid']],
     ['a bad address', { transport: { kind: 'lab', url: 'ftp://x' } }, ['transport.url request_invalid']],
     ['a field that is not there', { site: 1 }, ['site request_invalid']],
+    ['a pool that is no name', { pool: 'Web Servers' }, ['pool request_invalid']],
+    [
+      'a window at a time that no clock shows',
+      { windows: [{ days: ['sat'], from: '25:00', to: '04:00', timeZone: 'Europe/Berlin' }] },
+      ['windows[0].from request_invalid'],
+    ],
+    [
+      'a host key that is no fingerprint',
+      { transport: { kind: 'ssh', host: 'web01', credential: 'cred_0', hostKey: 'aa:bb' } },
+      ['transport.hostKey request_invalid'],
+    ],
+    [
+      'a host that is an option of a command',
+      { transport: { kind: 'ssh', host: '-oProxyCommand=x', credential: 'cred_0' } },
+      ['transport.host request_invalid'],
+    ],
     [
       'a field that its transport does not have',
       { transport: { kind: 'lab', url: 'http://127.0.0.1:1', password: 'x' } },
@@ -79,12 +98,34 @@ describe('a target', () => {
     const { items } = await session.api.send('GET', `/v1/targets/${target}/sites`);
     expect(items).toHaveLength(4);
     expect((items as unknown[])[0]).toEqual({
-      ...{ id: 1, name: 'site1', state: 'Started', hostNames: ['www.example.com', 'example.com'] },
+      ...{ id: 1, name: 'site1', state: 'Started', ftp: null },
+      names: ['www.example.com', 'example.com'].map((host) => ({ host, usable: true, code: null, detail: null })),
       bindings: ['*:80:www.example.com', '*:80:EXAMPLE.com', '*:8080:www.example.com', '*:80:'].map(
         (bindingInformation) => ({ protocol: 'http', bindingInformation, sslFlags: 0, thumbprint: null, store: null }),
       ),
     });
     expect(items).toMatchObject([{ id: 1 }, { id: 2 }, { id: 3 }, { id: 4, state: 'Stopped' }]);
+  });
+
+  it('shows why no certificate could be ordered for the other names of a site, as the CA of an account has it', async () => {
+    const judge = async (query: string) => {
+      const { items } = await session.api.send('GET', `/v1/targets/${target}/sites${query}`);
+      const [, site] = items as { names: { host: string; usable: boolean; code: string; detail: string }[] }[];
+      return site?.names ?? [];
+    };
+    const names = await judge('');
+    expect(names.map(({ host, usable, code }) => `${host} ${usable} ${code}`)).toEqual([
+      ...['shop.example.com true null', 'srvdevapp01 false name_not_public', 'intra.local false name_not_public'],
+      '10.0.0.7 false name_is_ip_address',
+    ]);
+    expect(names[1]?.detail).toContain('a public CA validates public domain names only');
+    expect(await judge(`?account=${account}`)).toEqual(names);
+    const internal = await session.account({ email: 'judge@example.com', allowInternalNames: true });
+    expect((await judge(`?account=${internal}`)).map(({ usable }) => usable)).toEqual([true, true, true, false]);
+    const nobody = await session.api.request('GET', `/v1/targets/${target}/sites?account=acc_0`);
+    expect({ status: nobody.status, fields: fieldsOf(nobody) }).toEqual({
+      ...{ status: 422, fields: ['account account_unknown'] },
+    });
   });
 
   it('that does not answer is 502, until it answers again', async () => {

@@ -3,7 +3,16 @@ import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { newId } from '#libs/model/ids';
 import type { Order, OrderRequest, PendingOrder } from '#libs/model/order';
-import { cancelled, deployed, failed, issued, newOrder, validated } from '#libs/model/transitions';
+import {
+  cancelled,
+  deployed,
+  failed,
+  issued,
+  newDeployment,
+  newOrder,
+  retried,
+  validated,
+} from '#libs/model/transitions';
 import { connectRedis } from '#libs/store/redis';
 import { createStore, type Store } from '#libs/store/store';
 import type { Redis as LabRedis } from '../../services/lab/redis.ts';
@@ -59,7 +68,7 @@ describe('an order', () => {
     const at = 1_700_000_000_000;
     expect(await indexesOf(store, order.id)).toEqual({
       ...{ orders: at, 'orders:status:pending': at, 'orders:open': at + 5_000 },
-      ...{ 'orders:name:a.example.com': at, 'orders:name:b.example.com': at },
+      ...{ 'orders:name:a.example.com': at, 'orders:name:b.example.com': at, 'orders:target:tgt_1': 1 },
     });
     expect(await store.history(order.id)).toMatchObject([{ id: '1-0', type: 'order_placed', order: order.id, at }]);
   });
@@ -126,7 +135,8 @@ describe('an order', () => {
     const store = fresh();
     const at = 1_700_000_000_000;
     const pending = (await place(store, sample({}, at))) as PendingOrder;
-    const everywhere = { orders: at, 'orders:name:a.example.com': at, 'orders:name:b.example.com': at };
+    const always = { orders: at, 'orders:name:a.example.com': at, 'orders:name:b.example.com': at };
+    const everywhere = { ...always, 'orders:target:tgt_1': 1 };
     const { id } = pending;
 
     const waiting = await save(store, pending, { ...pending, nextAttemptAt: at + 60_000 });
@@ -162,7 +172,7 @@ describe('an order', () => {
     // At once, whatever the clock of the machine that asks.
     expect(await store.orders.nextDue('tgt_1')).toBe(0);
     const done = await save(store, made, deployed(made, at + 3));
-    expect(await indexesOf(store, id)).toEqual({ ...everywhere, 'orders:status:deployed': at });
+    expect(await indexesOf(store, id)).toEqual({ ...always, 'orders:status:deployed': at });
     expect(await store.orders.nextDue('tgt_1')).toBeNull();
     expect(await store.orders.get(id)).toEqual(done);
     expect(await store.orders.count('deployed')).toBe(1);
@@ -175,15 +185,32 @@ describe('an order', () => {
     const proved = await save(store, pending, validated(pending, acmeOrder, 2));
     const made = await save(store, proved, issued(proved, 'crt_1', 3));
     const bad = await save(store, made, failed(made, 'deployment', { ...failure, stage: 'deployment' }, 4));
-    expect(Object.keys(await indexesOf(store, bad.id)).filter((index) => /open|due|status/.test(index))).toEqual([
-      'orders:status:failed',
-    ]);
+    expect(Object.keys(await indexesOf(store, bad.id)).filter((index) => /open|due|status|target/.test(index))).toEqual(
+      ['orders:status:failed'],
+    );
     const other = await place(store);
     await save(store, other, cancelled(other, 5));
-    expect(Object.keys(await indexesOf(store, other.id)).filter((index) => /open|due|status/.test(index))).toEqual([
-      'orders:status:cancelled',
-    ]);
+    expect(
+      Object.keys(await indexesOf(store, other.id)).filter((index) => /open|due|status|target/.test(index)),
+    ).toEqual(['orders:status:cancelled']);
     expect(await store.orders.overdue(Number.MAX_SAFE_INTEGER, 10)).toEqual([]);
+  });
+
+  it('is on the list of its target while it is unfinished, again after a retry, and not when it is deployed nowhere', async () => {
+    const store = fresh();
+    await place(store, sample({ deploy: { mode: 'none' } }));
+    const pending = await place(store);
+    expect(await store.orders.unfinishedAt('tgt_1')).toEqual([pending.id]);
+    const bad = await save(store, pending, failed(pending, 'validation', failure, 2));
+    expect(await store.orders.unfinishedAt('tgt_1')).toEqual([]);
+    const again = await save(store, bad, retried(bad, 'validation', 3));
+    expect(await store.orders.unfinishedAt('tgt_1')).toEqual([pending.id]);
+    await save(store, again, cancelled(again, 4));
+    expect(await store.orders.unfinishedAt('tgt_1')).toEqual([]);
+    const { order } = await store.orders.place(newDeployment('ord_2', orderRequest(), 'crt_1', 5));
+    expect(order.identifiers.map(({ status }) => status)).toEqual(['valid', 'valid']);
+    expect(await store.orders.unfinishedAt('tgt_1')).toEqual(['ord_2']);
+    expect(await store.orders.due('tgt_1', 5, 10)).toEqual(['ord_2']);
   });
 
   it('is looked at by the reconciler when it is overdue, and not before', async () => {

@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import type { Redis } from 'ioredis';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Certificate } from '#libs/model/certificate';
-import type { Target } from '#libs/model/target';
+import type { Credential } from '#libs/model/credential';
+import type { IisTarget } from '#libs/model/target';
 import { newOrder } from '#libs/model/transitions';
 import { pageOf } from '#libs/store/paging';
 import { checkDurability, connectRedis } from '#libs/store/redis';
@@ -16,9 +17,9 @@ let server: LabRedis;
 let redis: Redis;
 
 const fresh = (): Store => createStore(redis, `test-${randomUUID()}`);
-const target = (id: string, name: string, createdAt = 1): Target => ({
+const target = (id: string, name: string, createdAt = 1): IisTarget => ({
   ...{ id, name, kind: 'iis', createdAt },
-  transport: { kind: 'lab', url: 'http://127.0.0.1:1' },
+  ...{ transport: { kind: 'lab', url: 'http://127.0.0.1:1' }, pool: 'default', windows: [] },
 });
 const certificate = (id: string, notAfter: number, renewAt: number): Omit<Certificate, 'chain'> => ({
   ...{ id, order: 'ord_1', account: 'acc_1', names: ['a.example.com'], keyType: 'ec-p256', serial: '01', issuer: 'CA' },
@@ -131,6 +132,75 @@ describe('a record', () => {
     expect(await store.targets.count()).toBe(1);
   });
 
+  it('is changed on top of what others change at the same time', async () => {
+    const store = fresh();
+    await store.targets.create(target('tgt_1', '0'));
+    const race = Array.from({ length: 20 }, () =>
+      store.targets.update('tgt_1', (one) => ({ ...one, createdAt: one.createdAt + 1, name: String(one.createdAt) })),
+    );
+    expect((await Promise.all(race)).every((one) => one !== null)).toBe(true);
+    expect(await store.targets.get('tgt_1')).toMatchObject({ createdAt: 21, name: '20' });
+    // Also on top of a `put`, which does not look.
+    let calls = 0;
+    const changed = await store.targets.update('tgt_1', (one) => {
+      calls += 1;
+      return { ...one, pool: `${one.pool}-${calls}` };
+    });
+    expect(changed).toMatchObject({ pool: 'default-1' });
+    let raced = false;
+    const over = await store.targets.update('tgt_1', (one) => {
+      if (!raced) void store.targets.put({ ...one, pool: 'put' });
+      raced = true;
+      return { ...one, name: 'last' };
+    });
+    expect(over).toMatchObject({ pool: 'put', name: 'last' });
+    expect(await store.targets.update('tgt_9', (one) => one)).toBeNull();
+    expect(await store.targets.get('tgt_9')).toBeNull();
+  });
+
+  it('takes a new name with it, and frees the old one', async () => {
+    const store = fresh();
+    await store.targets.create(target('tgt_1', 'web01'));
+    await store.targets.create(target('tgt_2', 'web02'));
+    const rename = (name: string) => store.targets.update('tgt_1', (one) => ({ ...one, name }));
+    await expect(rename('WEB02')).rejects.toMatchObject({
+      code: 'name_taken',
+      message: expect.stringContaining('tgt_2'),
+    });
+    expect(await store.targets.get('tgt_1')).toMatchObject({ name: 'web01' });
+    expect(await rename('web03')).toMatchObject({ id: 'tgt_1', name: 'web03' });
+    expect(await store.targets.findByName('web01')).toBeNull();
+    expect(await store.targets.findByName('web03')).toMatchObject({ id: 'tgt_1' });
+    expect(await store.targets.create(target('tgt_3', 'web01'))).toMatchObject({ created: true });
+  });
+
+  it('is removed with its name, its indexes and what belongs to it, in one step', async () => {
+    const store = fresh();
+    const before = (await redis.keys('*')).length;
+    const credential: Credential = {
+      ...{ id: 'cred_1', name: 'web', kind: 'ssh', username: 'svc', method: 'password', createdAt: 1 },
+    };
+    await store.credentials.create(credential, [store.secrets.putting('credential.cred_1', 'sealed')]);
+    expect(await store.secrets.get('credential.cred_1')).toBe('sealed');
+    await store.credentials.update('cred_1', (one) => one, [store.secrets.putting('credential.cred_1', 'again')]);
+    expect(await store.secrets.get('credential.cred_1')).toBe('again');
+    for (let i = 0; i < 2; i += 1)
+      await store.credentials.remove('cred_1', [store.secrets.removing('credential.cred_1')]);
+    expect((await redis.keys('*')).length).toBe(before);
+    expect(await store.credentials.create(credential)).toMatchObject({ created: true });
+  });
+
+  it('of a certificate is found by its thumbprint', async () => {
+    const store = fresh();
+    const first = { ...certificate('crt_1', 100, 60), thumbprint: 'A1' };
+    await store.certificates.create(first, 'chain');
+    await store.certificates.create({ ...certificate('crt_2', 100, 60), thumbprint: 'A2' }, 'chain');
+    expect(await store.certificates.findByThumbprint('A1')).toMatchObject(first);
+    expect(await store.certificates.findByThumbprint('A3')).toBeNull();
+    expect(await store.certificates.knownThumbprints(['A3', 'A2', 'A1'])).toEqual(new Set(['A2', 'A1']));
+    expect(await store.certificates.knownThumbprints([])).toEqual(new Set());
+  });
+
   it('of a certificate is counted by its end and its renewal', async () => {
     const store = fresh();
     await store.certificates.create(certificate('crt_1', 100, 60), 'chain');
@@ -195,6 +265,44 @@ describe('a lease', () => {
       await redis.set(key, 'the next holder');
     });
     expect(await redis.get(key)).toBe('the next holder');
+  });
+});
+
+describe('a lease that is held until its work has ended', () => {
+  it('is renewed for as long as that takes, and free at once afterwards', async () => {
+    const { leases, keys } = fresh();
+    const held = await leases.hold('host', 300, async (lost) => {
+      const lives: number[] = [];
+      for (let i = 0; i < 8; i += 1) {
+        await new Promise((resolve) => setTimeout(resolve, 100));
+        lives.push(await redis.pttl(keys.lease('host')));
+      }
+      expect(await leases.hold('host', 300, async () => 'second')).toBeNull();
+      expect(lost.aborted).toBe(false);
+      return Math.min(...lives);
+    });
+    expect(held?.result).toBeGreaterThan(0);
+    expect(await redis.exists(keys.lease('host'))).toBe(0);
+    expect(await leases.hold('host', 300, async () => 'third')).toEqual({ result: 'third' });
+  });
+
+  it('is free after a failure', async () => {
+    const { leases } = fresh();
+    const failing = leases.hold('host', 60_000, async () => {
+      throw new Error('it failed');
+    });
+    await expect(failing).rejects.toThrow('it failed');
+    expect(await leases.hold('host', 60_000, async () => 'next')).toEqual({ result: 'next' });
+  });
+
+  it('is taken up again when it lapsed and nobody took it', async () => {
+    const { leases, keys } = fresh();
+    await leases.hold('host', 300, async (lost) => {
+      await redis.del(keys.lease('host'));
+      await vi.waitUntil(async () => (await redis.exists(keys.lease('host'))) === 1);
+      expect(lost.aborted).toBe(false);
+    });
+    expect(await redis.exists(keys.lease('host'))).toBe(0);
   });
 });
 

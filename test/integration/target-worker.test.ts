@@ -4,6 +4,7 @@ import type { IssuedOrder, Order, PendingOrder } from '#libs/model/order';
 import { cancelled, deployed, issued, validated } from '#libs/model/transitions';
 import type { TargetHandler, TargetOutcome } from '#libs/queues/handler';
 import type { Redis } from '../../services/lab/redis.ts';
+import { reconcile } from '../../services/scheduler/reconciler.ts';
 import { openPipeline, type Pipeline, startTestRedis } from '../support/pipeline.ts';
 import { acmeOrder } from '../support/sample-orders.ts';
 
@@ -37,8 +38,8 @@ function start(outcome: (order: IssuedOrder, tries: number) => TargetOutcome | P
   });
 }
 
-/** Starts the stage twice, as two processes would; every run is held until the test lets it go on. */
-function startHolding() {
+/** Starts the stage twice, as two processes would, for one pool or for two; every run is held until the test lets it go on. */
+function startHolding(...pools: string[]) {
   const runs: { target: string; orders: string[]; goOn: () => void }[] = [];
   const run: TargetHandler['run'] = async (target, orders, { signal }) => {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
@@ -47,7 +48,8 @@ function startHolding() {
     await promise;
     return orders.map(succeed);
   };
-  const workers = [pipeline.startTargets(run), pipeline.startTargets(run)];
+  const [one = 'default', other = one] = pools;
+  const workers = [pipeline.startTargets(run, one), pipeline.startTargets(run, other)];
   const begun = (count: number) => vi.waitUntil(() => runs.length === count, { timeout: 15_000 });
   return { runs, begun, workers };
 }
@@ -72,6 +74,13 @@ describe('the orders that are due on a target', () => {
     expect(commits.map((one) => one.orders.toSorted())).toEqual([orders.map(({ id }) => id).toSorted()]);
     expect(await pipeline.counted('deployment')).toEqual({ 'completed none': 12 });
     expect(await pipeline.store.orders.nextDue('tgt_1')).toBeNull();
+  });
+
+  it('are deployed in one commit when they are very many', async () => {
+    const orders = await Promise.all(Array.from({ length: 250 }, () => toDeploy()));
+    start();
+    for (const { id } of orders) await pipeline.until(id, isDeployed);
+    expect(commits.map((one) => one.orders.length)).toEqual([250]);
   });
 
   it('are deployed in the next commit when they come while one is under way', async () => {
@@ -235,5 +244,131 @@ describe('a target worker that is stopped', () => {
     start();
     expect(await pipeline.until(id, isDeployed)).toMatchObject({ attempts: { deployment: 0 } });
     expect(runs).toHaveLength(1);
+  });
+});
+
+describe('a target of a pool', () => {
+  it('is deployed on by the workers of that pool alone', async () => {
+    await pipeline.putTarget('tgt_2', 'dmz');
+    const taken: string[] = [];
+    for (const pool of ['default', 'dmz']) {
+      pipeline.startTargets(async (target, orders) => {
+        taken.push(`${pool} has ${target}`);
+        return orders.map(succeed);
+      }, pool);
+    }
+    const orders = [await toDeploy('tgt_1'), await toDeploy('tgt_2')];
+    for (const { id } of orders) await pipeline.until(id, isDeployed);
+    expect(taken.toSorted()).toEqual(['default has tgt_1', 'dmz has tgt_2']);
+  });
+
+  it('waits for a worker of its pool', async () => {
+    await pipeline.putTarget('tgt_1', 'dmz');
+    start();
+    const waits = await toDeploy('tgt_1');
+    await pipeline.until((await toDeploy('tgt_2')).id, isDeployed);
+    expect(commits.map(({ target }) => target)).toEqual(['tgt_2']);
+    expect((await pipeline.queue('deployment-dmz').getJobs(['waiting'])).map(({ data }) => data)).toEqual([
+      { target: 'tgt_1' },
+    ]);
+    pipeline.startTargets(async (_target, orders) => orders.map(succeed), 'dmz');
+    await pipeline.until(waits.id, isDeployed);
+  });
+
+  it('is woken in its new pool when it was moved before a worker of the old one took it', async () => {
+    const { id } = await toDeploy('tgt_1');
+    await pipeline.putTarget('tgt_1', 'dmz');
+    const moved = vi.fn<TargetHandler['run']>(async (_target, orders) => orders.map(succeed));
+    pipeline.startTargets(moved, 'dmz');
+    start();
+    await pipeline.until(id, isDeployed);
+    expect(moved).toHaveBeenCalledTimes(1);
+    expect(commits).toEqual([]);
+  });
+
+  it('is woken in its new pool when it was moved while it waited for its time', async () => {
+    const worker = start((order) => fail(order, { kind: 'wait', until: Date.now() + 800 }));
+    const { id } = await toDeploy('tgt_1');
+    await pipeline.until(id, ({ nextAttemptAt }) => nextAttemptAt !== null);
+    await vi.waitUntil(async () => (await pipeline.queue('deployment').getDelayedCount()) === 1);
+    await pipeline.putTarget('tgt_1', 'dmz');
+    pipeline.startTargets(async (_target, orders) => orders.map(succeed), 'dmz');
+    await pipeline.until(id, isDeployed);
+    expect(commits).toHaveLength(1);
+    await worker.stop(0);
+  });
+
+  it('goes on in its new pool though no worker of the old one is left', async () => {
+    const { id } = await toDeploy('tgt_1');
+    await pipeline.putTarget('tgt_1', 'dmz');
+    pipeline.startTargets(async (_target, orders) => orders.map(succeed), 'dmz');
+    const { store, producer, resources } = pipeline;
+    const later = { ...resources.clock, now: () => Date.now() + 60_000 };
+    await reconcile({ orders: store.orders, producer, clock: later, log: resources.log });
+    await pipeline.until(id, isDeployed);
+  });
+
+  it('is deployed on by one worker at a time when it is moved meanwhile', async () => {
+    await pipeline.putTarget('tgt_1', 'default');
+    await pipeline.putTarget('tgt_2', 'dmz');
+    const { runs, begun } = startHolding('default', 'dmz');
+    const first = await toDeploy('tgt_1');
+    await begun(1);
+    await pipeline.putTarget('tgt_1', 'dmz');
+    const second = await toDeploy('tgt_1');
+    // The new pool has seen the target, and serves another one meanwhile.
+    await vi.waitUntil(async () => (await pipeline.queue('deployment-dmz').getDelayedCount()) === 1);
+    const elsewhere = await toDeploy('tgt_2');
+    await begun(2);
+    expect(runs.map(({ target }) => target)).toEqual(['tgt_1', 'tgt_2']);
+    for (const { goOn } of runs) goOn();
+    for (const { id } of [first, elsewhere]) await pipeline.until(id, isDeployed);
+    await begun(3);
+    expect(runs[2]?.orders).toEqual([second.id]);
+    runs[2]?.goOn();
+    await pipeline.until(second.id, isDeployed);
+  });
+
+  it('is free again soon after the worker that had it died', async () => {
+    await pipeline.putTarget('tgt_1', 'dmz');
+    // What a killed worker of the old pool leaves.
+    const { redis, store } = pipeline;
+    await redis.set(store.keys.lease('deployment.tgt_1'), 'dead', 'PX', 1_500);
+    pipeline.startTargets(async (_target, orders) => orders.map(succeed), 'dmz');
+    const { id } = await toDeploy('tgt_1');
+    await vi.waitUntil(async () => (await pipeline.queue('deployment-dmz').getDelayedCount()) === 1);
+    await pipeline.until(id, isDeployed);
+    expect(await redis.exists(store.keys.lease('deployment.tgt_1'))).toBe(0);
+  });
+
+  it('is let go of by a worker that was silent until another one had it', async () => {
+    await pipeline.close();
+    pipeline = openPipeline(server, { lockDuration: 1_500 });
+    const reasons: string[] = [];
+    const { promise: begun, resolve } = Promise.withResolvers<void>();
+    pipeline.startTargets(async (_target, orders, { signal }) => {
+      resolve();
+      await new Promise((gone) => signal.addEventListener('abort', gone, { once: true }));
+      reasons.push(String(signal.reason));
+      signal.throwIfAborted();
+      return orders.map(succeed);
+    });
+    const { id } = await toDeploy('tgt_1');
+    await begun;
+    const { redis, store } = pipeline;
+    await redis.set(store.keys.lease('deployment.tgt_1'), 'another worker');
+    await vi.waitUntil(() => reasons.length === 1, { timeout: 10_000 });
+    expect(reasons).toEqual(['Error: somebody else holds deployment.tgt_1']);
+    await vi.waitUntil(async () => (await pipeline.queue('deployment').getCompletedCount()) === 1);
+    expect(await pipeline.read(id)).toMatchObject({ status: 'issued', attempts: { deployment: 0 }, error: null });
+    expect(await redis.get(store.keys.lease('deployment.tgt_1'))).toBe('another worker');
+  });
+
+  it('that is unknown goes to the default pool', async () => {
+    const { id } = await toDeploy('tgt_unknown');
+    pipeline.startTargets(async (_target, orders) =>
+      orders.map((order) => ({ id: order.id, error: new CertlineError('target_unknown', 'there is none') })),
+    );
+    await pipeline.until(id, ({ status }) => status === 'failed');
   });
 });

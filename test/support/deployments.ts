@@ -3,6 +3,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
+import { systemClock } from '#libs/clock';
 import { createPfx, pfxFormFor } from '#libs/crypto/pfx';
 import { generatePrivateKey } from '#libs/crypto/private-key';
 import { describeCertificate } from '#libs/crypto/x509';
@@ -12,9 +13,12 @@ import type { Certificate, KeyType } from '#libs/model/certificate';
 import type { Deploy, Order } from '#libs/model/order';
 import type { Target } from '#libs/model/target';
 import { issued, validated } from '#libs/model/transitions';
+import type { TargetOutcome } from '#libs/queues/handler';
 import { createCertificateReader } from '#libs/service/certificate-reader';
+import { createHostAccess } from '#libs/service/host-access';
 import { createPrivateKeys } from '#libs/store/private-keys';
 import { createSecretBox, parseMasterKeys } from '#libs/store/secret-box';
+import { createUndoRecords, type UndoRecords } from '#libs/store/undo-records';
 import { createDeployHandler } from '../../services/deployment-worker/deploy.ts';
 import { startLabIisHost } from '../../services/lab/iis-host/lab-iis-host.ts';
 import type { Redis } from '../../services/lab/redis.ts';
@@ -28,6 +32,8 @@ type Placing = Exclude<Deploy, { mode: 'none' }>;
 export interface Deployments {
   pipeline: Pipeline;
   host: IisHost;
+  /** What commits under way are taken back with. */
+  undo: UndoRecords;
   /** What the workers warned of. */
   warnings: string[];
   /** A stored certificate that does what it says. */
@@ -41,6 +47,8 @@ export interface Deployments {
   /** Makes the next attempt due and waits for its end. */
   hurry(id: string): Promise<Order>;
   start(openHost?: (host: IisHost) => IisHost): void;
+  /** One run of the stage for these orders, in no queue: what a process does before it is killed, or after. */
+  run(ids: readonly string[], openHost?: (host: IisHost) => IisHost): Promise<TargetOutcome[]>;
   addSite(id: number, bindings: readonly string[], state?: 'Started' | 'Stopped'): Promise<void>;
   /** Gives an https binding of the host this certificate, behind certline's back. */
   bind(
@@ -59,6 +67,17 @@ export interface Deployments {
   close(): Promise<void>;
 }
 
+/** A host that is another one but for some of its calls. */
+export const wrapped = (host: IisHost, calls: Partial<IisHost>): IisHost => ({
+  read: (...args) => host.read(...args),
+  importPfx: (...args) => host.importPfx(...args),
+  apply: (...args) => host.apply(...args),
+  removeCertificate: (...args) => host.removeCertificate(...args),
+  test: (...args) => host.test(...args),
+  endpoint: (...args) => host.endpoint(...args),
+  ...calls,
+});
+
 const root = createTestRoot();
 const issuer = root.intermediate('Test Intermediate');
 const targetId = 'tgt_1';
@@ -73,13 +92,20 @@ export async function openDeployments(server: Redis, { osBuild = 20_348 } = {}):
   const box = createSecretBox(parseMasterKeys(`test:${randomBytes(32).toString('base64')}`));
   const privateKeys = createPrivateKeys(store.secrets, box);
   const target: Target = {
-    ...{ id: targetId, name: 'web01', kind: 'iis', createdAt: Date.now() },
+    ...{ id: targetId, name: 'web01', kind: 'iis', pool: 'default', windows: [], createdAt: Date.now() },
     transport: { kind: 'lab', url: lab.url },
   };
   await store.targets.create(target);
-  const host = openIisHost(target);
+  const access = createHostAccess(store, box, target);
+  const host = openIisHost(target, access);
   const { signal } = new AbortController();
   const openCertificate = createCertificateReader(store, box);
+  const undo = createUndoRecords(pipeline.redis, store.keys);
+  const { knownThumbprints } = store.certificates;
+  const handlerFor = (opened: IisHost) =>
+    createDeployHandler({
+      ...{ findTarget: store.targets.get, openHost: () => opened, openCertificate, knownThumbprints, undo },
+    });
   let count = 0;
 
   const control = async (method: string, path: string, body?: object): Promise<unknown> => {
@@ -92,6 +118,7 @@ export async function openDeployments(server: Redis, { osBuild = 20_348 } = {}):
   const deployments: Deployments = {
     pipeline,
     host,
+    undo,
     warnings,
     async certificate(names, keyType = 'ec-p256') {
       count += 1;
@@ -123,9 +150,12 @@ export async function openDeployments(server: Redis, { osBuild = 20_348 } = {}):
       return deployments.settled(id, order.attempts.deployment + 1);
     },
     start(openHost = (own) => own) {
-      const opened = openHost(openIisHost(target));
-      const handler = createDeployHandler({ findTarget: store.targets.get, openHost: () => opened, openCertificate });
-      pipeline.startTargets(handler.run);
+      pipeline.startTargets(handlerFor(openHost(openIisHost(target, access))).run);
+    },
+    async run(ids, openHost = (own) => own) {
+      const orders = await Promise.all(ids.map(pipeline.read));
+      const due = orders.filter((order) => order.status === 'issued');
+      return handlerFor(openHost(openIisHost(target, access))).run(targetId, due, { clock: systemClock, log, signal });
     },
     async addSite(id, bindings, state = 'Started') {
       await control('POST', '/sites', {
@@ -149,7 +179,8 @@ export async function openDeployments(server: Redis, { osBuild = 20_348 } = {}):
         form: pfxFormFor(osBuild),
       });
       const { thumbprint } = certificate;
-      await host.importPfx({ pfx, password: 'x', thumbprint, store: 'My', friendlyName: 'old' }, signal);
+      const kept = { store: 'My', friendlyName: 'old', exportable: false, readers: [] };
+      await host.importPfx({ pfx, password: 'x', thumbprint, ...kept }, signal);
       const { sites } = await host.read(signal);
       const is = sites
         .find(({ id }) => id === siteId)

@@ -9,15 +9,13 @@ import { createLogger } from '#libs/logging';
 import { createMetrics, type Metrics } from '#libs/metrics/metrics';
 import { newId } from '#libs/model/ids';
 import type { Order, OrderRequest, PendingOrder, StageName } from '#libs/model/order';
+import { defaultPool, type Target } from '#libs/model/target';
 import { newOrder } from '#libs/model/transitions';
 import type { StageHandler, TargetHandler } from '#libs/queues/handler';
 import { createProducer, type Producer } from '#libs/queues/producer';
-import {
-  type RunningWorker,
-  startStageWorker,
-  startTargetWorker,
-  type WorkerSettings,
-} from '#libs/queues/stage-worker';
+import { startStageWorker, type WorkerSettings } from '#libs/queues/stage-worker';
+import { startTargetWorker } from '#libs/queues/target-worker';
+import type { RunningWorker } from '#libs/queues/worker';
 import type { Resources } from '#libs/service/resources';
 import { workerSettings } from '#libs/service/worker-settings';
 import { connectRedis } from '#libs/store/redis';
@@ -33,13 +31,16 @@ export interface Pipeline {
   metrics: Metrics;
   resources: Resources;
   settings: WorkerSettings;
-  queue(stage: StageName): Queue;
+  /** A queue by its name: that of a stage, or of a pool of deployments. */
+  queue(name: string): Queue;
+  /** Stores a target of a pool, or moves it there. */
+  putTarget(id: string, pool: string): Promise<Target>;
   /** A stored order without a job, at the beginning of its way unless `change` puts it elsewhere. */
   place(request?: Partial<OrderRequest>, change?: (order: PendingOrder) => Order): Promise<Order>;
   /** As `place`, with its job. */
   enqueue(request?: Partial<OrderRequest>, change?: (order: PendingOrder) => Order): Promise<Order>;
   startStage<S extends 'validation' | 'issuance'>(stage: S, run: StageHandler<S>['run']): RunningWorker;
-  startTargets(run: TargetHandler['run']): RunningWorker;
+  startTargets(run: TargetHandler['run'], pool?: string): RunningWorker;
   /** The order as it is stored. */
   read(id: string): Promise<Order>;
   until(id: string, done: (order: Order) => boolean): Promise<Order>;
@@ -72,7 +73,8 @@ export function openPipeline(server: Pick<RedisServer, 'url'>, changes: Partial<
   const store = createStore(redis, `test-${count}`);
   const metrics = createMetrics('test');
   const prefix = store.keys.tag;
-  const producer = createProducer({ redis, prefix, clock, onError: () => {} });
+  const poolOf = async (id: string): Promise<string> => (await store.targets.get(id))?.pool ?? defaultPool;
+  const producer = createProducer({ redis, prefix, clock, poolOf, onError: () => {} });
   const durability = { durable: true, appendonly: 'yes', appendfsync: 'always', maxmemoryPolicy: '', warnings: [] };
   const log = createLogger('test', 'silent');
   const resources: Resources = { redis, store, producer, metrics, clock, log, durability, close: async () => {} };
@@ -84,7 +86,7 @@ export function openPipeline(server: Pick<RedisServer, 'url'>, changes: Partial<
   };
   const settings = { ...workerSettings(resources, config), random: () => 0.5, ...changes };
   const workers: RunningWorker[] = [];
-  const queues = new Map<StageName, Queue>();
+  const queues = new Map<string, Queue>();
   const running = (worker: RunningWorker): RunningWorker => {
     workers.push(worker);
     return worker;
@@ -97,10 +99,18 @@ export function openPipeline(server: Pick<RedisServer, 'url'>, changes: Partial<
     metrics,
     resources,
     settings,
-    queue(stage) {
-      const queue = queues.get(stage) ?? new Queue(stage, { connection: redis, prefix });
-      queues.set(stage, queue);
+    queue(name) {
+      const queue = queues.get(name) ?? new Queue(name, { connection: redis, prefix });
+      queues.set(name, queue);
       return queue;
+    },
+    async putTarget(id, pool) {
+      const target: Target = {
+        ...{ id, name: id, kind: 'iis', pool, windows: [], createdAt: 0 },
+        transport: { kind: 'lab', url: 'http://127.0.0.1:1' },
+      };
+      await store.targets.put(target);
+      return target;
     },
     async place(request = {}, change = (order) => order) {
       const now = Date.now();
@@ -113,7 +123,7 @@ export function openPipeline(server: Pick<RedisServer, 'url'>, changes: Partial<
       return order;
     },
     startStage: (stage, run) => running(startStageWorker(stage, { run }, settings)),
-    startTargets: (run) => running(startTargetWorker({ run }, settings)),
+    startTargets: (run, pool = defaultPool) => running(startTargetWorker({ run }, settings, pool)),
     async read(id) {
       const order = await store.orders.get(id);
       if (order === null) throw new Error(`there is no order ${id}`);

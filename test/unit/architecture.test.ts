@@ -26,17 +26,19 @@ const allowed: Record<string, { imports?: string[]; types?: string[] }> = {
   'error-codes': {},
   errors: { imports: ['error-codes'] },
   clock: {},
-  config: {},
+  config: { imports: ['model'] },
   logging: {},
   version: {},
+  'retry-after': {},
   model: { imports: ['error-codes', 'errors'] },
-  acme: { imports: ['error-codes', 'errors'], types: ['clock'] },
+  acme: { imports: ['error-codes', 'errors', 'retry-after'], types: ['clock'] },
   challenges: { imports: ['errors'], types: ['model'] },
   crypto: { imports: ['errors'], types: ['model'] },
   iis: { imports: ['errors', 'model'], types: ['clock', 'error-codes'] },
   metrics: { imports: ['model'], types: ['clock'] },
   store: { imports: ['errors', 'model'] },
-  queues: { imports: ['errors', 'metrics', 'model'], types: ['clock', 'logging', 'store'] },
+  targets: { imports: ['crypto', 'errors', 'model', 'retry-after'], types: ['clock'] },
+  queues: { imports: ['errors', 'metrics', 'model'], types: ['clock', 'iis', 'logging', 'store', 'targets'] },
 };
 
 /** Imports from one service to another, with the reason why they are right. */
@@ -56,8 +58,8 @@ const betweenServices: { from: RegExp; to: RegExp; why: string }[] = [
 /** Calls that have one place each, so that what they make is handed in everywhere else. */
 const onePlace: { what: string; pattern: RegExp; where: RegExp }[] = [
   { what: 'new Redis', pattern: /\bnew (Batching)?Redis\(/, where: /^libs\/store\/redis\.ts$/ },
-  { what: 'new Queue', pattern: /\bnew Queue(Events)?(<[^(]*>)?\(/, where: /^libs\/queues\/producer\.ts$/ },
-  { what: 'new Worker', pattern: /\bnew Worker(<[^(]*>)?\(/, where: /^libs\/queues\/stage-worker\.ts$/ },
+  { what: 'new Queue', pattern: /\bnew Queue(Events)?(<[^(]*>)?\(/, where: /^libs\/queues\/queues\.ts$/ },
+  { what: 'new Worker', pattern: /\bnew Worker(<[^(]*>)?\(/, where: /^libs\/queues\/worker\.ts$/ },
   { what: 'pino()', pattern: /\bpino\(/, where: /^libs\/logging\.ts$/ },
   { what: 'the time of now', pattern: /\bDate\.now\(|\bnew Date\(\)/, where: /^libs\/clock\.ts$/ },
   {
@@ -242,6 +244,7 @@ describe('the README', () => {
     const none = async (): Promise<number> => 0;
     const estate = {
       ...{ countOrders: none, countExpiring: none, nextExpiry: none, countRenewalDue: none, oldestJob: none },
+      queueNames: async () => [],
       queueCounts: async () => ({}),
     };
     registerEstateMetrics(registry, estate, systemClock);

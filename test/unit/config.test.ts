@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { configSections, readConfig, type SectionName, secretVariables } from '#libs/config';
+import { configSections, forgetSecrets, readConfig, type SectionName, secretVariables } from '#libs/config';
 
 const all = Object.keys(configSections) as SectionName[];
 
@@ -43,6 +43,9 @@ describe('the configuration', () => {
       LOCK_DURATION_MS: 8_000,
       STALLED_INTERVAL_MS: 2_000,
       RECONCILE_INTERVAL_MS: 2_000,
+      DEPLOYMENT_POOLS: ['default'],
+      ALLOW_COMMANDS: false,
+      ALLOW_PRIVATE_WEBHOOKS: false,
       METRICS_HOST: '127.0.0.1',
       METRICS_PORT: 9464,
     });
@@ -59,12 +62,14 @@ describe('the configuration', () => {
       HTTP01_SELF_CHECK: 'false',
       DNS_RESOLVERS: ' 1.1.1.1:53, ,[::1]:5353 ',
       RETRY_DELAY_SCALE: '0.01',
+      DEPLOYMENT_POOLS: 'default, dmz',
     };
-    expect(readConfig(['api', 'validation', 'pipeline'], env)).toMatchObject({
+    expect(readConfig(['api', 'validation', 'pipeline', 'deployment'], env)).toMatchObject({
       API_PORT: 0,
       HTTP01_SELF_CHECK: false,
       DNS_RESOLVERS: ['1.1.1.1:53', '[::1]:5353'],
       RETRY_DELAY_SCALE: 0.01,
+      DEPLOYMENT_POOLS: ['default', 'dmz'],
     });
   });
 
@@ -94,6 +99,8 @@ describe('the configuration', () => {
     ['STALLED_INTERVAL_MS', '10'],
     ['RECONCILE_INTERVAL_MS', '1'],
     ['BOOTSTRAP_API_KEY', 'short'],
+    ['DEPLOYMENT_POOLS', 'dmz,Head Office'],
+    ['DEPLOYMENT_POOLS', ','],
   ])('refuses %s=%s', (name, value) => {
     expect(wrong(all, { [name]: value }).slice(1)).toEqual([expect.stringMatching(new RegExp(`^${name}: `))]);
   });
@@ -111,6 +118,12 @@ describe('the configuration', () => {
     expect(readConfig(['api', 'secrets'], { API_PORT: '', MASTER_KEY: '', BOOTSTRAP_API_KEY: '' })).toEqual(
       readConfig(['api', 'secrets'], {}),
     );
+  });
+
+  it('leaves none of its secrets in the environment that was read', () => {
+    const env = { ...Object.fromEntries(secretVariables.map((name) => [name, 'secret'])), LOG_LEVEL: 'info' };
+    forgetSecrets(env);
+    expect(env).toEqual({ LOG_LEVEL: 'info' });
   });
 
   it.each(secretVariables)('takes %s from the file that its _FILE variable names, without the line end', (name) => {

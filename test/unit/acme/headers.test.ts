@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { readLinks, readRetryAfter } from '#libs/acme/headers';
+import { readLinks } from '#libs/acme/headers';
+import { readRetryAfter } from '#libs/retry-after';
 
 const base = 'https://ca.example/cert/1';
 

@@ -7,20 +7,18 @@ import { fakeClock } from '../../support/fake-clock.ts';
 const clock = fakeClock();
 
 /** API keys kept in memory. */
-function keysWith(...given: ApiKey[]): RecordStore<ApiKey> & { all: Map<string, ApiKey> } {
+function keysWith(
+  ...given: ApiKey[]
+): Pick<RecordStore<ApiKey>, 'get' | 'create' | 'count'> & { all: Map<string, ApiKey> } {
   const all = new Map(given.map((key) => [key.id, key]));
-  const put = async (record: ApiKey): Promise<void> => void all.set(record.id, record);
   return {
     all,
-    put,
     get: async (id) => all.get(id) ?? null,
-    list: async () => ({ records: [...all.values()], cursor: null }),
     async create(record) {
       const created = !all.has(record.id);
-      if (created) await put(record);
+      if (created) all.set(record.id, record);
       return { record, created };
     },
-    findByName: async () => null,
     count: async () => all.size,
   };
 }

@@ -5,6 +5,8 @@ import { errorCodes } from '#libs/error-codes';
 import { type AccountRoutesDeps, accountRoutes } from '../../../services/api/accounts.ts';
 import { apiKeyRoutes } from '../../../services/api/api-keys.ts';
 import { type CertificateRoutesDeps, certificateRoutes } from '../../../services/api/certificates.ts';
+import { type CredentialRoutesDeps, credentialRoutes } from '../../../services/api/credentials.ts';
+import { type DeploymentRoutesDeps, deploymentRoutes } from '../../../services/api/deployments.ts';
 import { type EventRoutesDeps, eventRoutes } from '../../../services/api/events.ts';
 import { openApiDocument } from '../../../services/api/openapi.ts';
 import { type OrderRoutesDeps, orderRoutes } from '../../../services/api/orders.ts';
@@ -20,6 +22,8 @@ const factories: Record<string, () => Route[]> = {
   orderRoutes: () => orderRoutes(unused<OrderRoutesDeps>()),
   eventRoutes: () => eventRoutes(unused<EventRoutesDeps>()),
   certificateRoutes: () => certificateRoutes(unused<CertificateRoutesDeps>()),
+  deploymentRoutes: () => deploymentRoutes(unused<DeploymentRoutesDeps>()),
+  credentialRoutes: () => credentialRoutes(unused<CredentialRoutesDeps>()),
   accountRoutes: () => accountRoutes(unused<AccountRoutesDeps>()),
   targetRoutes: () => targetRoutes(unused<TargetRoutesDeps>()),
   apiKeyRoutes: () => apiKeyRoutes(unused<Parameters<typeof apiKeyRoutes>[0]>(), fakeClock()),
@@ -50,7 +54,10 @@ const operationSchema = z.strictObject({
 const documentSchema = z.strictObject({
   openapi: z.string().regex(/^3\.1\.\d+$/),
   info: z.strictObject({ title: z.string(), version: z.string(), description: z.string() }),
-  paths: z.record(z.string().startsWith('/'), z.partialRecord(z.enum(['get', 'post', 'delete']), operationSchema)),
+  paths: z.record(
+    z.string().startsWith('/'),
+    z.partialRecord(z.enum(['get', 'post', 'put', 'patch', 'delete']), operationSchema),
+  ),
   components: z.strictObject({ securitySchemes: json, schemas: json }),
 });
 // As a client gets it.

@@ -1,10 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { CertlineError } from '#libs/errors';
-import type { HostState, IisHost } from '#libs/iis/iis-host';
+import type { HostState } from '#libs/iis/iis-host';
 import type { Account } from '#libs/model/account';
 import type { Target } from '#libs/model/target';
-import { createIntake, hostNamesOf, orderBody } from '../../../services/api/order-intake.ts';
+import type { ReadableHost } from '../../../services/api/hosts.ts';
+import { createIntake, orderBody } from '../../../services/api/order-intake.ts';
 import { problemsOf } from '../../../services/api/problem-json.ts';
+import { hostNamesOf } from '../../../services/api/site-names.ts';
 import { fakeClock } from '../../support/fake-clock.ts';
 import { hostWith, http, https } from '../iis/plan-cases.ts';
 
@@ -14,6 +16,7 @@ const account: Account = {
 };
 const target: Target = {
   ...{ id: 'tgt_1', name: 'web01', kind: 'iis', transport: { kind: 'lab', url: 'http://127.0.0.1:1' }, createdAt: 0 },
+  ...{ pool: 'default', windows: [] },
 };
 const state = hostWith({
   1: [http('*:80:shop.example.com'), https('*:443:Shop.Example.com', 1, 'OLD'), http('*:80:www.shop.example.com')],
@@ -29,29 +32,36 @@ const state = hostWith({
   5: [http('*:80:*.example.com'), http('*:80:a.example.com')],
 });
 const { signal } = new AbortController();
+/** Of a certificate of certline, on a binding of the host. */
+const ourThumbprint = 'B'.repeat(40);
 const clock = fakeClock();
-const never = async (): Promise<never> => {
-  throw new Error('the intake changes nothing');
-};
 
 /** An intake with one account and one target; `reads` counts how often the host was asked. */
 function intakeWith(host: HostState | CertlineError = state, known: Account = account) {
   const seen = { reads: 0 };
-  const iis: IisHost = {
+  const iis: ReadableHost = {
     async read() {
       seen.reads += 1;
       if (host instanceof CertlineError) throw host;
       return host;
     },
-    ...{ importPfx: never, apply: never, endpoint: () => ({ host: '127.0.0.1', port: 1 }) },
+    async test() {
+      throw new Error('no order tests a host');
+    },
   };
   const intake = createIntake({
     findAccount: async (id) => (id === known.id ? known : null),
     findTarget: async (id) => (id === target.id ? target : null),
     openHost: () => iis,
+    certificates: { knownThumbprints: async (asked) => new Set(asked.filter((one) => one === ourThumbprint)) },
     clock,
   });
-  return { seen, place: async (body: object) => intake(orderBody.parse({ account: 'acc_1', ...body }), signal) };
+  const bodyOf = (body: object) => orderBody.parse({ account: 'acc_1', ...body });
+  return {
+    seen,
+    place: async (body: object) => intake.order(bodyOf(body), signal),
+    preview: async (body: object) => intake.preview(bodyOf(body), signal),
+  };
 }
 const place = (body: object) => intakeWith().place(body);
 const requestOf = async (body: object) => (await place(body)).request;
@@ -109,6 +119,26 @@ describe('an order by names', () => {
     const { place: placeAnyhow } = intakeWith(new CertlineError('target_unreachable', 'it is down'));
     const order = await placeAnyhow({ names: ['a.example.com'], deploy: { target: 'tgt_1', site: 9 } });
     expect(order.request.deploy).toEqual({ mode: 'site', target: 'tgt_1', site: 9 });
+  });
+
+  it('is taken when the host takes longer than a client waits, unless the client has gone', async () => {
+    const never = async (aborted: AbortSignal): Promise<never> => {
+      aborted.throwIfAborted();
+      return new Promise((_resolve, reject) => aborted.addEventListener('abort', () => reject(aborted.reason)));
+    };
+    const intake = createIntake({
+      findAccount: async () => account,
+      findTarget: async () => target,
+      openHost: () => ({ read: never, test: never }),
+      certificates: { knownThumbprints: async () => new Set() },
+      ...{ clock, patienceMs: 20 },
+    });
+    const body = orderBody.parse({ account: 'acc_1', names: ['a.example.com'], deploy: { target: 'tgt_1', site: 9 } });
+    expect((await intake.order(body, signal)).request.deploy).toEqual({ mode: 'site', target: 'tgt_1', site: 9 });
+    const gone = new AbortController();
+    const asking = intake.order(body, gone.signal);
+    gone.abort(new Error('the client has gone'));
+    await expect(asking).rejects.toThrow('the client has gone');
   });
 
   it('may have internal names when the account allows them', async () => {
@@ -169,6 +199,10 @@ describe('an order by a site', () => {
 });
 
 describe('the deployment of an order', () => {
+  const everyOption = {
+    ...{ mode: 'all', target: 'tgt_1', updateOnly: true, blankHost: true, port: 8443, ip: '*', replace: 'any' },
+    ...{ exportable: true, readers: ['S-1-5-20', 'IIS AppPool\\shop', 'svc@example.com', 'NETWORK SERVICE'] },
+  };
   const names = ['a.example.com'];
   const source = { target: 'tgt_1', site: 1 };
 
@@ -200,14 +234,7 @@ describe('the deployment of an order', () => {
     ],
     ['nowhere when told so', { source, deploy: { mode: 'none' } }, { mode: 'none' }],
     ['nowhere without a word about it', { names }, { mode: 'none' }],
-    [
-      'with every option',
-      {
-        names: ['shop.example.com'],
-        deploy: { mode: 'all', target: 'tgt_1', updateOnly: true, blankHost: true, port: 8443, ip: '*' },
-      },
-      { mode: 'all', target: 'tgt_1', updateOnly: true, blankHost: true, port: 8443, ip: '*' },
-    ],
+    ['with every option', { names: ['shop.example.com'], deploy: everyOption }, everyOption],
   ])('goes to %s', async (_, body, deploy) => {
     expect((await requestOf(body)).deploy).toEqual(deploy);
   });
@@ -259,10 +286,75 @@ describe('the body of an order', () => {
     ['deploy.mode', { ...good, deploy: { mode: 'everywhere' } }],
     ['deploy.port', { ...good, deploy: { mode: 'none', port: 70_000 } }],
     ['deploy.ip', { ...good, deploy: { mode: 'none', ip: 'localhost' } }],
+    ['deploy.replace', { ...good, deploy: { mode: 'none', replace: 'all' } }],
+    ['deploy.planHash', { ...good, deploy: { mode: 'none', planHash: 'abc' } }],
+    ['deploy.readers[1]', { ...good, deploy: { mode: 'none', readers: ['S-1-5-20', 'Everyone:F'] } }],
+    ['deploy.readers[0]', { ...good, deploy: { mode: 'none', readers: ['"& calc'] } }],
     ['source.site', { account: 'acc_1', source: { target: 'tgt_1', site: 0 } }],
     ['nmaes', { ...good, nmaes: [] }],
   ])('is refused at %s', (path, body) => {
     const { error } = orderBody.safeParse(body);
     expect(error && problemsOf(error)).toMatchObject([{ path, code: 'request_invalid' }]);
+  });
+});
+
+describe('the preview of an order', () => {
+  const shop = { source: { target: 'tgt_1', site: 1 } };
+  const planHashOf = async (body: object, host: HostState = state) =>
+    (await intakeWith(host).preview(body)).deployments[0]?.planHash ?? '';
+
+  it('shows what the order would ask for and what its deployment would do, with one look at the host', async () => {
+    const { preview, seen } = intakeWith();
+    const { request, deployments } = await preview(shop);
+    expect(request).toEqual(await requestOf(shop));
+    expect(seen.reads).toBe(1);
+    expect(deployments).toMatchObject([
+      {
+        ...{ target: { id: 'tgt_1', name: 'web01' }, mode: 'site', site: 1, store: 'My', unbound: [] },
+        bindings: [
+          {
+            ...{ siteId: 1, protocol: 'https', bindingInformation: '*:443:Shop.Example.com' },
+            ...{ before: { thumbprint: 'OLD' }, after: { thumbprint: '0'.repeat(40), store: 'My', sslFlags: 1 } },
+          },
+          { siteId: 1, bindingInformation: '*:443:www.shop.example.com', before: null },
+        ],
+      },
+    ]);
+  });
+
+  it('of one that is deployed nowhere has no deployments, and asks no host', async () => {
+    const { preview, seen } = intakeWith();
+    expect((await preview({ names: ['a.example.com'] })).deployments).toEqual([]);
+    expect(seen.reads).toBe(0);
+  });
+
+  it('is refused as the order would be, and where the host does not answer', async () => {
+    const refused = { code: 'nothing_to_bind', problems: [{ path: 'deploy' }] };
+    const body = { names: ['a.example.com'], deploy: { target: 'tgt_1', site: 1 } };
+    await expect(intakeWith().preview(body)).rejects.toMatchObject(refused);
+    const away = new CertlineError('target_unreachable', 'it is down');
+    await expect(intakeWith(away).preview(body)).rejects.toBe(away);
+  });
+
+  it('has the hash that the order is held to: another plan by then is refused at `deploy.planHash`', async () => {
+    const planHash = await planHashOf(shop);
+    expect(planHash).toMatch(/^[0-9a-f]{64}$/);
+    expect((await requestOf({ ...shop, deploy: { planHash } })).deploy).toMatchObject({ planHash });
+    const changed = hostWith({ 1: [http('*:80:shop.example.com'), https('*:443:Shop.Example.com', 0, 'OLD')] });
+    const drifted = { code: 'plan_drifted', problems: [{ path: 'deploy.planHash', code: 'plan_drifted' }] };
+    await expect(intakeWith(changed).place({ ...shop, deploy: { planHash } })).rejects.toMatchObject(drifted);
+    // A host that does not answer says nothing about its plan: the deployment will see.
+    const away = intakeWith(new CertlineError('target_unreachable', 'it is down'));
+    const typed = { names: ['shop.example.com'], deploy: { target: 'tgt_1', site: 1, planHash } };
+    expect((await away.place(typed)).request.deploy).toMatchObject({ planHash });
+  });
+
+  it('leaves certificates of others alone when only ours are to be replaced', async () => {
+    const host = hostWith({ 1: [https('*:443:shop.example.com', 1, 'A'.repeat(40))] });
+    const ours = hostWith({ 1: [https('*:443:shop.example.com', 1, ourThumbprint.toLowerCase())] });
+    const body = { names: ['shop.example.com'], deploy: { target: 'tgt_1', site: 1, replace: 'ours' } };
+    await expect(intakeWith(host).preview(body)).rejects.toMatchObject({ code: 'nothing_to_bind' });
+    const { deployments } = await intakeWith(ours).preview(body);
+    expect(deployments[0]?.bindings).toMatchObject([{ after: { thumbprint: '0'.repeat(40) } }]);
   });
 });
