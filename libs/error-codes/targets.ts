@@ -6,7 +6,7 @@ export const targetCodes = {
     502,
     'retryable',
     'The target does not answer',
-    'Check that the host is up and its address right.',
+    'Check that the host is up, its address right, and that a worker of its pool runs (`DEPLOYMENT_POOLS`).',
   ),
   target_timeout: entry(502, 'retryable', 'The target did not finish in time', 'See what the host is busy with.'),
   ssh_login_refused: entry(
@@ -52,13 +52,13 @@ export const targetCodes = {
     422,
     'permanent',
     'No binding fits the certificate',
-    'Add an http binding with the host name, or use `deploy.addMissing`.',
+    'See `detail`; add an http binding with the host name, or use `deploy.addMissing`.',
   ),
   plan_drifted: entry(
     409,
     'retryable',
     'The host changed since it was planned',
-    'Nothing: it is planned anew. With `deploy.planHash`: preview again and order with the new hash.',
+    'Nothing: it is planned anew. With `deploy.planHash`: preview again, and `POST /v1/certificates/:id/deployments` with the new hash.',
   ),
   outside_window: entry(
     409,
@@ -73,6 +73,6 @@ export const targetCodes = {
     502,
     'retryable',
     'The host serves another certificate',
-    'See `evidence`: the bindings were put back as they were.',
+    'See `detail` and `evidence`; the bindings were put back. Check what listens at that address and port.',
   ),
 } as const satisfies Record<string, ErrorCodeEntry>;

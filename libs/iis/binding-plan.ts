@@ -152,7 +152,12 @@ export function hashChanges(changes: readonly BindingChange[], planned: string):
     store: change.store,
     expect: change.expect,
   }));
-  return createHash('sha256').update(canonicalJson(bare)).digest('hex');
+  return hashOf(bare);
+}
+
+/** SHA-256 of a value in canonical JSON, hexadecimal. */
+export function hashOf(value: unknown): string {
+  return createHash('sha256').update(canonicalJson(value)).digest('hex');
 }
 
 /**

@@ -1,6 +1,6 @@
 import { CertlineError } from '../errors.ts';
 import type { Deploy } from '../model/order.ts';
-import { type BindingPlan, type PlannedCertificate, planBindings } from './binding-plan.ts';
+import { type BindingPlan, hashOf, type PlannedCertificate, planBindings } from './binding-plan.ts';
 import type { HostState } from './iis-host.ts';
 
 /** What an order's `deploy` asks of a host. */
@@ -32,8 +32,11 @@ export function planDeployment(
   deploy: HostDeploy,
   ours: ReadonlySet<string> = new Set(),
 ): BindingPlan {
-  const { mode, target: _target, store = defaultStore, ...options } = deploy;
-  const plan = planBindings(state, certificate, { mode, store, ...options, ours });
+  const { mode, target, store = defaultStore, exportable = false, readers = [], ...options } = deploy;
+  const bindings = planBindings(state, certificate, { mode, store, ...options, ours });
+  // What becomes of the certificate besides its bindings is agreed to as well, and on which host.
+  const hash = hashOf({ bindings: bindings.hash, target, mode, store, exportable, readers });
+  const plan = { ...bindings, hash };
   if (mode !== 'store' && plan.changes.length === 0 && !isBound(state, certificate, deploy)) {
     const skipped = plan.skipped.map(
       ({ siteId, protocol, bindingInformation, reason }) =>

@@ -84,6 +84,8 @@ export interface IisHost {
   removeCertificate(thumbprint: string, store: string, signal: AbortSignal): Promise<'removed' | 'absent' | 'in use'>;
   /** What works, step by step, up to the first that does not. Never throws for what it finds. */
   test(signal: AbortSignal): Promise<TestStep[]>;
+  /** Whether nobody but the host itself reaches this address of a binding: from here there is nothing to see. */
+  answersOnlyItself?(ip: string): boolean;
   /** Where a TLS client reaches a binding of the host: `ip` as in the binding (`*` for all addresses). */
   endpoint(ip: string, port: number): { host: string; port: number };
   /** Gives up the connection of a host that keeps one; the next call opens another. Whoever opened a host calls it in the end. */

@@ -42,6 +42,8 @@ export function createPowerShellHost(
 
 type Limits = Omit<ScriptOptions, 'signal'>;
 
+const isLoopback = (address: string): boolean => /^(localhost|127(\.\d{1,3}){3}|\[?::1\]?)$/.test(address);
+
 class PowerShellHost implements IisHost {
   readonly #runner: ScriptRunner;
   readonly #address: string;
@@ -94,6 +96,10 @@ class PowerShellHost implements IisHost {
       steps.push({ step: 'rights', ok: false, detail: asCertlineError(thrown).message });
     }
     return steps;
+  }
+
+  answersOnlyItself(ip: string): boolean {
+    return isLoopback(bindingIp(ip)) && !isLoopback(this.#address);
   }
 
   endpoint(ip: string, port: number): { host: string; port: number } {

@@ -137,6 +137,7 @@ function httpsLooks(host: IisHost, holdings: Holdings, part: VerifiedPart, signa
     const address = parseBindingInformation(binding.bindingInformation);
     if (!address || site.state !== 'Started') return [];
     const { ip, port } = address;
+    if (host.answersOnlyItself?.(ip)) return [];
     const meant =
       changed.has(`${site.id} ${binding.bindingInformation}`) ||
       address.host === '' ||
@@ -156,6 +157,7 @@ function ftpLooks(host: IisHost, holdings: Holdings, { certificate }: VerifiedPa
     const address = parseBindingInformation(bindingInformation);
     if (!address) return [];
     const { ip, port } = address;
+    if (host.answersOnlyItself?.(ip)) return [];
     const name = address.host === '' ? null : serverName(address.host, []);
     const probe = port === implicitFtpPort ? probeThumbprint : probeFtpThumbprint;
     const shake = async () => probe(host.endpoint(ip, port), name, handshakeTimeoutMs, signal);
@@ -166,7 +168,7 @@ function ftpLooks(host: IisHost, holdings: Holdings, { certificate }: VerifiedPa
 /**
  * Looks whether certificates are served as they ought to be, at the host's own address and not through DNS: every binding of `state`
  * (read after the commit) that was changed or has one of them is asked, https by a TLS handshake with SNI, ftp by AUTH TLS. A site that
- * is not started cannot be asked: what the host says of its bindings must do.
+ * is not started cannot be asked, nor an address that only the host itself reaches: what the host says of its bindings must do.
  * Answers the first binding of each part that is not right, null where all are.
  */
 export async function verifyParts(

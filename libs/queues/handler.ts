@@ -41,6 +41,8 @@ export interface TargetHandler {
     orders: readonly IssuedOrder[],
     context: Pick<StageContext<never>, 'clock' | 'log' | 'signal'>,
   ): Promise<TargetOutcome[]>;
+  /** Whether an earlier run left something on the target that a run makes up for, even one without orders. Cheap: asked at every wake. */
+  unsettled?(target: string): Promise<boolean>;
 }
 
 /** How it went for one of the orders: its next status, or the error. */

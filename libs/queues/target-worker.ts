@@ -11,6 +11,8 @@ import { type RunningWorker, startWorker } from './worker.ts';
 const batch = 1_000;
 /** When an order that could not be read is looked at again. */
 const putOffMs = 60_000;
+/** When a target is looked at again on which a run could not make up for what an earlier one left. */
+const unsettledMs = 60_000;
 /** When a target is looked at again that the workers of another pool still deploy on. */
 const busyMs = 500;
 
@@ -64,8 +66,11 @@ export function startTargetWorker(handler: TargetHandler, settings: WorkerSettin
   async function drain(job: Job<TargetJob>, token: string, signal: AbortSignal, lost: AbortSignal): Promise<string> {
     const { target } = job.data;
     const runs = await beginAll(target, job.stalledCounter);
+    const isUnsettled = async (): Promise<boolean> => (await handler.unsettled?.(target)) ?? false;
+    // The order whose run was cut off may have ended since: what that run left must not wait for another one.
+    const called = runs.length > 0 || (await isUnsettled());
     try {
-      if (runs.length > 0) await deployAll(target, runs, AbortSignal.any([signal, lost]));
+      if (called) await deployAll(target, runs, AbortSignal.any([signal, lost]));
     } catch (thrown) {
       if (signal.aborted) {
         await job.moveToWait(token);
@@ -76,9 +81,13 @@ export function startTargetWorker(handler: TargetHandler, settings: WorkerSettin
         return 'lost';
       }
       for (const run of runs) await runner.fail(run, thrown);
+      if (runs.length === 0) log.warn({ err: thrown, target }, 'what an earlier run left is not made up for yet');
     }
     const next = await orders.nextDue(target);
-    if (next !== null) await producer.wakeTarget(target, Math.max(0, next - clock.now()));
+    const again = called && (await isUnsettled()) ? clock.now() + unsettledMs : null;
+    // One wake for both: a later one replaces an earlier one.
+    const at = Math.min(next ?? Number.POSITIVE_INFINITY, again ?? Number.POSITIVE_INFINITY);
+    if (at < Number.POSITIVE_INFINITY) await producer.wakeTarget(target, Math.max(0, at - clock.now()));
     return `${runs.length} orders`;
   }
 

@@ -27,6 +27,8 @@ const undoRecordSchema = z.object({
   id: z.string(),
   /** Milliseconds since the epoch. */
   savedAt: z.number(),
+  /** The host of the commit: its target may be pointed at another one since. */
+  place: z.string(),
   /** The host before the commit, no more of it than what the commit touches. */
   before: z.object({
     iisMajor: z.number().int(),
@@ -54,6 +56,7 @@ export type UndoRecord = z.infer<typeof undoRecordSchema>;
 /** What a commit to a host is taken back with: one record per target, from before the commit until it is verified. */
 export interface UndoRecords {
   get(target: string): Promise<UndoRecord | null>;
+  has(target: string): Promise<boolean>;
   /** Throws `plan_drifted` while another commit's record is there; saving the same one twice is harmless. */
   save(target: string, record: UndoRecord): Promise<void>;
   /** Takes the record with this id away, if it is the one that is there. */
@@ -69,6 +72,7 @@ export function createUndoRecords(redis: Redis, keys: Pick<Keys, 'undo'>): UndoR
       const text = await redis.get(keys.undo(target));
       return text === null ? null : undoRecordSchema.parse(JSON.parse(text.slice(text.indexOf('\n') + 1)));
     },
+    has: async (target) => (await redis.exists(keys.undo(target))) === 1,
     async save(target, record) {
       const text = `${record.id}\n${JSON.stringify(record)}`;
       // Answers what was there before: also what an earlier copy of this command, sent again after a reconnect, has put there.

@@ -10,6 +10,7 @@ import type { Service } from '#libs/service/run';
 import { createEventFeed } from '#libs/store/order-events';
 import { createPrivateKeys } from '#libs/store/private-keys';
 import { connectRedis } from '#libs/store/redis';
+import { createUndoRecords } from '#libs/store/undo-records';
 import { accountRoutes } from './accounts.ts';
 import { apiKeyRoutes } from './api-keys.ts';
 import { createApp } from './app.ts';
@@ -89,7 +90,7 @@ export async function startApi(resources: Resources, config: Config<(typeof sect
       box,
       clock,
     }),
-    ...targetRoutes({ ...store, producer, openHost, clock, log }),
+    ...targetRoutes({ ...store, producer, undo: createUndoRecords(redis, store.keys), openHost, clock, log }),
     ...apiKeyRoutes(store.apiKeys, clock),
   ];
   const firstKey = await ensureFirstKey(store.apiKeys, config.BOOTSTRAP_API_KEY, clock);

@@ -9,6 +9,7 @@ import type { Target } from '#libs/model/target';
 import type { Producer } from '#libs/queues/producer';
 import type { OrderStore } from '#libs/store/orders';
 import type { RecordStore } from '#libs/store/records';
+import type { UndoRecords } from '#libs/store/undo-records';
 import { invalid } from './deploy-body.ts';
 import { hostErrors } from './host-plans.ts';
 import type { OpenHost } from './hosts.ts';
@@ -24,6 +25,7 @@ export interface TargetRoutesDeps {
   accounts: Pick<RecordStore<Account>, 'get'>;
   orders: Pick<OrderStore, 'unfinishedAt' | 'get' | 'save'>;
   producer: Pick<Producer, 'wakeTarget'>;
+  undo: Pick<UndoRecords, 'has'>;
   openHost: OpenHost;
   clock: Clock;
   log: Logger;
@@ -38,7 +40,7 @@ const testView = z.object({
 const namedOrders = 5;
 
 export function targetRoutes(deps: TargetRoutesDeps): Route[] {
-  const { targets, credentials, accounts, orders, producer, openHost, clock, log } = deps;
+  const { targets, credentials, accounts, orders, producer, undo, openHost, clock, log } = deps;
   const tag = 'Targets';
 
   async function find(id: string | undefined): Promise<Target> {
@@ -135,7 +137,8 @@ export function targetRoutes(deps: TargetRoutesDeps): Route[] {
       scope: 'admin',
       tag,
       summary: 'Delete a target',
-      description: 'Nothing changes on the host. Refused while unfinished orders are to be deployed there.',
+      description:
+        'Nothing changes on the host. Refused while unfinished orders are to be deployed there, or a commit to the host is not verified yet.',
       answers: { 200: { description: 'The target as it was', schema: targetView } },
       errors: ['not_found', 'record_in_use'],
       async handle({ params }) {
@@ -145,6 +148,11 @@ export function targetRoutes(deps: TargetRoutesDeps): Route[] {
           const named = unfinished.slice(0, namedOrders).join(', ');
           const more = unfinished.length > namedOrders ? ` and ${unfinished.length - namedOrders} more` : '';
           throw new CertlineError('record_in_use', `unfinished orders are to be deployed there: ${named}${more}`);
+        }
+        if (await undo.has(target.id)) {
+          const detail =
+            'a commit to its host is not verified yet; the deployment worker settles it: try again in some minutes';
+          throw new CertlineError('record_in_use', detail);
         }
         await targets.remove(target.id);
         return { status: 200, json: viewTarget(target) };

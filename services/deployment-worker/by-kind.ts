@@ -7,6 +7,8 @@ export function byKind(
   { iis, delivery }: { iis: TargetHandler; delivery: TargetHandler },
 ): TargetHandler {
   return {
+    // Only commits to IIS hosts can be left in the middle.
+    unsettled: async (targetId) => (await iis.unsettled?.(targetId)) ?? false,
     async run(targetId, orders, context) {
       const kind = (await findTarget(targetId))?.kind;
       const handler = kind === undefined || kind === 'iis' ? iis : delivery;

@@ -8,7 +8,7 @@ import type { HostState, IisHost } from '#libs/iis/iis-host';
 import { sideBySide } from '#libs/iis/side-by-side';
 import type { Certificate } from '#libs/model/certificate';
 import type { IssuedOrder } from '#libs/model/order';
-import type { Target } from '#libs/model/target';
+import type { IisTarget, Target } from '#libs/model/target';
 import { deployed } from '#libs/model/transitions';
 import type { TargetHandler, TargetOutcome } from '#libs/queues/handler';
 import type { UndoRecords } from '#libs/store/undo-records';
@@ -50,7 +50,7 @@ interface Job {
 
 /** A host in one run. */
 interface Place {
-  target: string;
+  target: IisTarget;
   host: IisHost;
 }
 
@@ -81,14 +81,20 @@ function planOf(
   opened: OpenedCertificate,
   state: HostState,
   ours: ReadonlySet<string>,
+  now: number,
 ): Omit<Job, 'order'> {
   const { deploy } = order.request;
   if (deploy.mode === 'none')
     throw new CertlineError('unexpected', 'an order without deployment came to the deployment stage');
+  const { notAfter } = opened.certificate;
+  if (notAfter <= now) {
+    const detail = `the certificate expired at ${new Date(notAfter).toISOString()} while its deployment waited: order a new one`;
+    throw new CertlineError('deadline_passed', detail, { plan: { kind: 'permanent' } });
+  }
   const plan = planDeployment(state, opened.certificate, deploy, ours);
   const { planHash } = deploy;
   // Nothing to change is no drift: an earlier run of this order may have done it all and not come to say so.
-  if (planHash !== undefined && plan.changes.length > 0 && plan.hash !== planHash) {
+  if (planHash !== undefined && (plan.changes.length > 0 || deploy.mode === 'store') && plan.hash !== planHash) {
     throw new CertlineError('plan_drifted', `the plan is now ${plan.hash}, not ${planHash}: nothing was changed`, {
       plan: { kind: 'permanent' },
       evidence: { planHash: plan.hash, changes: plan.changes.map(({ reason: _, ...change }) => change) },
@@ -100,9 +106,11 @@ function planOf(
 function outcomeOf({ order, opened }: Job, undone: Undone | null | undefined, now: number): TargetOutcome {
   if (!undone) return { id: order.id, deployed: deployed(order, now) };
   const { binding, seen, error, putBack, stuck } = undone;
-  const back = putBack > 0 ? `${putBack} bindings were put back as they were` : 'nothing had to be put back';
+  const back = putBack > 0 ? `bindings put back as they were: ${putBack}` : 'nothing had to be put back';
   const left = stuck ? `; the host refuses to put back ${stuck.join(', ')}` : '';
-  const detail = `${binding} serves ${seen ?? error ?? 'nothing'} instead of ${opened.certificate.thumbprint}; ${back}${left}`;
+  const { thumbprint } = opened.certificate;
+  const what = seen ? `${binding} serves ${seen} instead of ${thumbprint}` : `${binding} does not serve ${thumbprint}`;
+  const detail = `${what}${error ? `: ${error}` : ''}; ${back}${left}`;
   return {
     id: order.id,
     error: new CertlineError('handshake_mismatch', detail, { plan: putBackPlan, evidence: { ...undone } }),
@@ -184,7 +192,7 @@ export function createDeployHandler(deps: DeployDeps): TargetHandler {
   async function planAll(
     orders: readonly IssuedOrder[],
     state: HostState,
-    { log }: Context,
+    { log, clock }: Context,
   ): Promise<{ jobs: Job[]; outcomes: TargetOutcome[] }> {
     const ours = await knownThumbprints(thumbprintsOf(state));
     const outcomes: TargetOutcome[] = [];
@@ -194,7 +202,7 @@ export function createDeployHandler(deps: DeployDeps): TargetHandler {
       const opened = opening[at];
       try {
         if (opened?.status !== 'fulfilled') throw opened?.reason;
-        const job = { order, ...planOf(order, opened.value, state, ours) };
+        const job = { order, ...planOf(order, opened.value, state, ours, clock.now()) };
         for (const warning of job.plan.warnings) log.warn({ order: order.id, warning }, 'binding plan');
         jobs.push(job);
       } catch (error) {
@@ -226,16 +234,19 @@ export function createDeployHandler(deps: DeployDeps): TargetHandler {
   }
 
   return {
+    // Of a target that is gone nothing can be made up for.
+    unsettled: async (targetId) => (await deps.undo.has(targetId)) && (await findTarget(targetId)) !== null,
     async run(targetId, orders, context) {
       const target = await findTarget(targetId);
       if (target === null) {
         const error = new CertlineError('target_unknown', `there is no target ${targetId}`);
         return orders.map(({ id }) => ({ id, error }));
       }
+      if (target.kind !== 'iis') throw new Error(`${targetId} is no IIS host: it is not for this handler`);
       const host = openHost(target);
       try {
-        await commits.settle(host, targetId, context);
-        return orders.length === 0 ? [] : await deployOrders({ target: targetId, host }, orders, context);
+        await commits.settle(host, target, context);
+        return orders.length === 0 ? [] : await deployOrders({ target, host }, orders, context);
       } finally {
         await host.close?.();
       }

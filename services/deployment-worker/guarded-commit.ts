@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import type { ErrorCode } from '#libs/error-codes';
-import { asCertlineError, type CertlineError } from '#libs/errors';
+import { asCertlineError, CertlineError } from '#libs/errors';
 import { httpSysRecord, parseBindingInformation } from '#libs/iis/binding-information';
 import type { Binding, BindingChange, HostState, IisHost } from '#libs/iis/iis-host';
 import { bindingOf, putBack } from '#libs/iis/put-back';
 import { type Mismatch, type VerifiedPart, verifyParts } from '#libs/iis/verify';
+import type { IisTarget } from '#libs/model/target';
 import type { TargetHandler } from '#libs/queues/handler';
 import type { UndoRecord, UndoRecords } from '#libs/store/undo-records';
 
@@ -23,9 +24,18 @@ const answers: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   ...(['plan_drifted', 'commit_conflict', 'binding_conflict', 'key_unusable', 'access_denied'] as const),
   ...(['pfx_unreadable', 'iis_missing', 'target_refused'] as const),
 ]);
-/** Refusals that may be over when the host is read again. */
-const passing: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['plan_drifted', 'commit_conflict']);
+/** Refusals that may be over when the host is asked again: somebody else is writing, or holds the file. */
+const passing: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['plan_drifted', 'commit_conflict', 'access_denied']);
 const putBackTries = 3;
+/** How long a host that has a commit, but does not answer on its ports, is given until the commit is taken back, ms. */
+const silencePatienceMs = 3_600_000;
+
+/** The machine that a target is, in words: two that differ are two machines. */
+function machineOf({ transport, pool }: IisTarget): string {
+  if (transport.kind === 'ssh') return `${transport.host.toLowerCase()}:${transport.port}`;
+  // The worker of another pool runs on another machine.
+  return transport.kind === 'lab' ? transport.url : `local in pool ${pool}`;
+}
 
 const placeOf = ({ siteId, protocol, bindingInformation }: BindingChange): string =>
   `${siteId} ${protocol} ${bindingInformation}`;
@@ -82,21 +92,25 @@ function inverse(before: HostState, now: HostState, changes: readonly BindingCha
 export interface GuardedCommits {
   /**
    * Applies the parts in one commit and looks whether they are served; those that are not are put back. Answers what was wrong, by part.
-   * A host that refuses is as it was when the error is thrown; after a lost connection the next `settle` finds out.
+   * A host that refuses is as it was when the error is thrown; after a lost connection, or when a passing refusal keeps bindings from being
+   * put back (thrown as retryable), the next `settle` sees to it.
    */
   commit(
     host: IisHost,
-    target: string,
+    target: IisTarget,
     before: HostState,
     parts: readonly VerifiedPart[],
     context: Context,
   ): Promise<(Undone | null)[]>;
-  /** Ends what an earlier run left unproved: a commit that is served is left, all else put back. */
-  settle(host: IisHost, target: string, context: Context): Promise<void>;
+  /**
+   * Ends what an earlier run left unproved: a commit that is served is left, all else put back. On another machine than that of the commit
+   * nothing is done. Throws, retryable, what keeps it from that: passing refusals, and `target_unreachable` while ports do not answer.
+   */
+  settle(host: IisHost, target: IisTarget, context: Context): Promise<void>;
 }
 
 export function createGuardedCommits(undo: UndoRecords): GuardedCommits {
-  /** Puts the bindings of the changes back; answers the changes that did so, and the reasons where the host refuses. */
+  /** Puts the bindings of the changes back; answers the changes that did so, and the reasons where the host refuses for good. Throws passing refusals. */
   async function takeBack(
     host: IisHost,
     before: HostState,
@@ -128,6 +142,15 @@ export function createGuardedCommits(undo: UndoRecords): GuardedCommits {
       const error = await attempt([change]);
       if (error) stuck.push({ change, error });
       else done.push(change);
+    }
+    const held = stuck.find(({ error }) => passing.has(error.code))?.error;
+    if (held) {
+      // The record stays: it is all that the next run can put the rest back with.
+      const { code, evidence, message } = held;
+      throw new CertlineError(code, `not all bindings are put back yet: ${message}`, {
+        ...{ plan: { kind: 'retryable' }, cause: held },
+        ...(evidence === undefined ? {} : { evidence }),
+      });
     }
     return { done, stuck };
   }
@@ -178,6 +201,7 @@ export function createGuardedCommits(undo: UndoRecords): GuardedCommits {
       const record: UndoRecord = {
         id: randomUUID(),
         savedAt: context.clock.now(),
+        place: machineOf(target),
         before: touched(before, changes),
         parts: parts
           .filter((part) => part.changes.length > 0)
@@ -186,43 +210,67 @@ export function createGuardedCommits(undo: UndoRecords): GuardedCommits {
             changes: own.map(bare),
           })),
       };
-      await undo.save(target, record);
+      await undo.save(target.id, record);
       try {
         await host.apply(changes, context.signal);
       } catch (thrown) {
         context.signal.throwIfAborted();
         const error = asCertlineError(thrown);
-        if (answers.has(error.code)) await afterRefusal(host, target, record, error, context);
+        if (answers.has(error.code)) await afterRefusal(host, target.id, record, error, context);
         throw error;
       }
       const outcome = await verify(host, record.before, parts, context);
-      await undo.remove(target, record.id);
+      await undo.remove(target.id, record.id);
       return outcome;
     },
 
     async settle(host, target, context) {
-      const record = await undo.get(target);
+      const record = await undo.get(target.id);
       if (record === null) return;
-      const { signal, log } = context;
+      const { signal, log, clock } = context;
+      const machine = machineOf(target);
+      if (record.place !== machine) {
+        log.error(
+          { commit: record.id, savedAt: record.savedAt, before: record.before, parts: record.parts },
+          `${target.id} was pointed from ${record.place} to ${machine} before a commit to ${record.place} was verified: what it left there is not made up for`,
+        );
+        await undo.remove(target.id, record.id);
+        return;
+      }
       const state = await host.read(signal);
       const parts = record.parts.map(({ certificate, changes }) => ({
         certificate,
         changes: changes.filter((change) => isCarriedOut(state, change)),
       }));
       const mismatches = await verifyParts(host, state, parts, context);
+      // No handshake says nothing of the certificate: a port may be shut for a while, and the old one may have expired.
+      const isPatient = clock.now() - record.savedAt < silencePatienceMs;
+      const silent = record.parts.map(({ changes }, at) => {
+        const isMeant = parts[at]?.changes.length === changes.length;
+        return isPatient && isMeant && mismatches[at]?.seen === null ? mismatches[at] : null;
+      });
       // Of a part that is served only what the commit left half done has to go.
-      const wrong = record.parts.flatMap(({ changes }, at) =>
-        mismatches[at] ? changes : changes.filter((change) => !isCarriedOut(state, change)),
-      );
+      const wrong = record.parts.flatMap(({ changes }, at) => {
+        if (silent[at]) return [];
+        return mismatches[at] ? changes : changes.filter((change) => !isCarriedOut(state, change));
+      });
       const { done, stuck } = await takeBack(host, record.before, wrong, context);
       for (const { change, error } of stuck)
         log.error({ change, code: error.code }, `cannot be put back: ${error.message}`);
+      const [waiting] = silent.filter((mismatch) => mismatch !== null);
+      if (waiting) {
+        const detail = `the host has the commit, but ${waiting.binding} does not answer: ${waiting.error}`;
+        throw new CertlineError('target_unreachable', detail, {
+          plan: { kind: 'retryable' },
+          evidence: { ...waiting },
+        });
+      }
       const seen = mismatches.filter((mismatch) => mismatch !== null);
       log.warn(
         { commit: record.id, savedAt: record.savedAt, mismatches: seen, putBack: done.length, stuck: stuck.length },
         'an earlier run ended before its commit was verified: that was made up for',
       );
-      await undo.remove(target, record.id);
+      await undo.remove(target.id, record.id);
     },
   };
 }

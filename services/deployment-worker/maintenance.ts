@@ -39,7 +39,7 @@ export function keepWindows(handler: TargetHandler, deps: MaintenanceDeps): Targ
     const known = await certificates.findByThumbprint(expect.thumbprint.toUpperCase());
     if (known) return known.notAfter;
     const address = parseBindingInformation(bindingInformation);
-    if (protocol !== 'https' || address === null) return null;
+    if (protocol !== 'https' || address === null || host.answersOnlyItself?.(address.ip)) return null;
     const name = address.host === '' ? null : address.host.replace(/^\*/, 'certline-probe');
     try {
       const endpoint = host.endpoint(address.ip, address.port);
@@ -112,12 +112,22 @@ export function keepWindows(handler: TargetHandler, deps: MaintenanceDeps): Targ
   }
 
   return {
+    unsettled: async (targetId) => (await handler.unsettled?.(targetId)) ?? false,
     async run(targetId, orders, context) {
       const target = await findTarget(targetId);
       const opening = target === null ? null : nextOpening(target.windows, context.clock.now());
       if (target === null || opening === null) return handler.run(targetId, orders, context);
       // A host that a dead worker left between is set right at once: it was changed in a window.
-      if ((await undo.get(targetId)) !== null) await handler.run(targetId, [], context);
+      if ((await undo.get(targetId)) !== null) {
+        try {
+          await handler.run(targetId, [], context);
+        } catch (thrown) {
+          context.signal.throwIfAborted();
+          // The orders wait for the window all the same: that the host is away now is not their failure.
+          context.log.warn({ err: thrown }, 'a commit that was cut off could not be settled yet');
+        }
+      }
+      if (orders.length === 0) return [];
       const { urgent, outcomes } = await sortOut(target, orders, opening, context);
       return urgent.length === 0 ? outcomes : [...outcomes, ...(await handler.run(targetId, urgent, context))];
     },

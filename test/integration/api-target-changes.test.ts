@@ -4,6 +4,7 @@ import { createLabHost } from '#libs/iis/lab-host';
 import { createLogger } from '#libs/logging';
 import { type HostAsker, startHostRequestWorker } from '#libs/queues/host-requests';
 import { deploymentQueue, hostRequestQueue } from '#libs/queues/stages';
+import { createUndoRecords } from '#libs/store/undo-records';
 import type { LabHost } from '../../services/lab/lab.ts';
 import { freePort } from '../../services/lab/running-program.ts';
 import { type ApiSession, anyTime, dumpRedis, fieldsOf, openApiSession } from '../support/api-session.ts';
@@ -224,6 +225,16 @@ describe('a deleted target', () => {
     expect(answer.body.detail).toContain(order);
     expect(await dumpRedis(session.redis)).toEqual(before);
     await session.api.send('POST', `/v1/orders/${order}/cancel`);
+    expect(await remove(id)).toMatchObject({ status: 200 });
+  });
+
+  it('has no commit that is not verified yet: it stays until that is settled', async () => {
+    const id = await makeTarget({ kind: 'local' });
+    const undo = createUndoRecords(session.redis, session.store.keys);
+    const before = { iisMajor: 10, osBuild: 20_348, sites: [] };
+    await undo.save(id, { id: 'cut-off', savedAt: 1, place: 'web01', before, parts: [] });
+    expect(await remove(id)).toMatchObject({ status: 409, body: { code: 'record_in_use' } });
+    await undo.remove(id, 'cut-off');
     expect(await remove(id)).toMatchObject({ status: 200 });
   });
 });

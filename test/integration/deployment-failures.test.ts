@@ -60,7 +60,7 @@ describe('a host that goes on serving another certificate', () => {
       ...{ binding: 'www.example.com:443', seen: old.thumbprint, error: null },
       putBack: expect.any(Number),
     });
-    expect(order.error?.detail).toMatch(/\d bindings were put back as they were$/);
+    expect(order.error?.detail).toMatch(/; bindings put back as they were: \d$/);
     expect(await web.state()).toEqual(state);
     expect(await web.config()).toBe(config);
 

@@ -76,6 +76,19 @@ describe('the hash of a plan', () => {
     expect(await web.commits()).toBe(commits);
   });
 
+  it('is also that of what becomes of the key, and of where it goes', async () => {
+    const planHash = await preview();
+    web.start(watched());
+    const others = [{ exportable: true }, { readers: ['S-1-5-20'] }, { store: 'WebHosting' } as const];
+    for (const other of others) {
+      const order = await web.deploy(fresh, { ...toSite, ...other, planHash });
+      expect(order).toMatchObject({ status: 'failed', error: { code: 'plan_drifted' } });
+    }
+    const stored = await web.deploy(fresh, { mode: 'store', planHash: 'of another target' });
+    expect(stored).toMatchObject({ status: 'failed', error: { code: 'plan_drifted' } });
+    expect(imports).toEqual([]);
+  });
+
   it('holds up no other order', async () => {
     const ids = [await web.order(fresh, { ...toSite, planHash: 'no such' }), await web.order(fresh, toSite)];
     web.start();
@@ -101,6 +114,22 @@ describe('the hash of a plan', () => {
     expect(await web.pipeline.read(id)).toMatchObject({ status: 'issued', error: { code: 'handshake_mismatch' } });
     await web.faults({ serveOld: false });
     expect(await web.hurry(id)).toMatchObject(isDeployed);
+  });
+});
+
+describe('a certificate that expired while its deployment waited', () => {
+  it('takes the place of no other', async () => {
+    await web.addSite(1, ['*:80:www.example.com', '*:443:api.example.com']);
+    await web.bind(old, 1, '*:443:api.example.com');
+    const { redis, store } = web.pipeline;
+    const expired = JSON.stringify({ ...fresh, notAfter: Date.now() - 1_000 });
+    await redis.hset(store.keys.certificate(fresh.id), 'document', expired);
+    const state = await web.state();
+    web.start(watched());
+    const order = await web.deploy(fresh, toSite);
+    expect(order).toMatchObject({ status: 'failed', error: { code: 'deadline_passed' }, attempts: { deployment: 1 } });
+    expect(await web.state()).toEqual(state);
+    expect(imports).toEqual([]);
   });
 });
 

@@ -317,7 +317,7 @@ describe('a process that is killed between commit and verification', () => {
 
 describe('what a commit is taken back with', () => {
   const record = (id: string) => ({
-    ...{ id, savedAt: 1, parts: [] },
+    ...{ id, savedAt: 1, place: 'web01', parts: [] },
     before: { iisMajor: 10, osBuild: 20_348, sites: [] },
   });
 

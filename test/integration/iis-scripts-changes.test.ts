@@ -11,6 +11,7 @@ import {
   type Machine,
   type MachineEnv,
   openScriptSession,
+  runScript,
   type ScriptRun,
   type ScriptSession,
   withoutPowerShell,
@@ -202,6 +203,78 @@ describe.skipIf(withoutPowerShell)('apply-changes', () => {
       const machine = await shared();
       await apply(machine, [change(a.bindingInformation, { op: 'remove', thumbprint: null, expect: plain })]);
       expect(await bindings(machine)).toEqual([`2 *:443: 0 ${OLD}`]);
+    });
+  });
+
+  describe('where text is compared as people of some language read it, which Windows does,', () => {
+    // Needs ICU (libicu) here, which does not see U+200D, as Windows does not.
+    const env = { DOTNET_SYSTEM_GLOBALIZATION_INVARIANT: '0' };
+    const applyThere = (machine: Machine, told: BindingChange): Promise<ScriptRun> =>
+      runScript(machine, 'apply-changes', { changes: [told], attempts: 1, delayMs: 1 }, { env });
+    const joined = 'a\u200db.example';
+
+    it.each([
+      ['remove', 'ab.example', joined],
+      ['remove', joined, 'ab.example'],
+      ['update', 'ab.example', joined],
+    ] as const)('can %s one of two bindings that look alike: %j beside %j', async (op, name, other) => {
+      const both = [other, name].map((one) => ({ bindingInformation: `*:443:${one}`, sslFlags: 1 }));
+      const machine = await machineWith([{ id: 1, bindings: both }], {
+        [`${name}:443`]: record(OLD, 1),
+        [`${other}:443`]: record(OTHER, 1),
+      });
+      const { answer } = await applyThere(machine, change(`*:443:${name}`, { op }));
+      expect(answer).toMatchObject({ ok: true });
+      const left = op === 'update' ? [`1 *:443:${name} 1 ${NEW}`] : [];
+      expect(await bindings(machine)).toEqual([`1 *:443:${other} 1 ${OTHER}`, ...left]);
+      const kept = op === 'update' ? { [`${name}:443`]: record(NEW, 1) } : {};
+      expect(await machine.httpSys()).toEqual({ [`${other}:443`]: record(OTHER, 1), ...kept });
+    });
+
+    it('knows a binding in other letter case', async () => {
+      const machine = await one();
+      const { answer } = await applyThere(machine, change('*:443:SHOP.example.com', { op: 'remove' }));
+      expect(answer).toMatchObject({ ok: true });
+      expect(await machine.httpSys()).toEqual({});
+    });
+  });
+
+  describe('counts who uses a record of http.sys', () => {
+    const [a, b] = ['*:443:a.example.com', '*:443:'];
+    const plain = { thumbprint: OLD, sslFlags: 0 };
+    const gone = { op: 'remove', thumbprint: null, expect: plain } as const;
+    const shared = (): Promise<Machine> =>
+      machineWith(
+        [
+          { id: 1, bindings: [{ bindingInformation: a }] },
+          { id: 2, bindings: [{ bindingInformation: b }] },
+        ],
+        { '0.0.0.0:443': record(OLD) },
+      );
+
+    it('through one commit: the last that goes takes it along', async () => {
+      const machine = await shared();
+      await apply(machine, [change(a, gone), change(b, { ...gone, siteId: 2 })]);
+      expect(await bindings(machine)).toEqual([]);
+      expect(await machine.httpSys()).toEqual({});
+    });
+
+    it('with those that the same commit has added', async () => {
+      const machine = await machineWith([{ id: 1, bindings: [{ bindingInformation: a }] }], {
+        '0.0.0.0:443': record(OLD),
+      });
+      const c = '*:443:c.example.com';
+      // Without a certificate of its own: it would not write the record again.
+      await apply(machine, [add(c, { sslFlags: 0, thumbprint: null, store: null }), change(a, gone)]);
+      expect(await bindings(machine)).toEqual([`1 ${c} 0 ${OLD}`]);
+      expect(await machine.httpSys()).toEqual({ '0.0.0.0:443': record(OLD) });
+    });
+
+    it('without those that the same commit has moved to another', async () => {
+      const machine = await shared();
+      await apply(machine, [change(a, { sslFlags: 1, expect: plain }), change(b, { ...gone, siteId: 2 })]);
+      expect(await bindings(machine)).toEqual([`1 ${a} 1 ${NEW}`]);
+      expect(await machine.httpSys()).toEqual({ 'a.example.com:443': record(NEW, 1) });
     });
   });
 

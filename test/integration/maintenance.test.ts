@@ -41,14 +41,19 @@ const setWindows = (...windows: MaintenanceWindow[]) =>
   deployments.pipeline.store.targets.update('tgt_1', (target) => ({ ...target, windows }));
 
 /** What becomes of orders at a time: `deployed`, or the error's code with what is done about it. */
-async function outcomesAt(now: number, ids: string[], changes: Partial<MaintenanceDeps> = {}): Promise<string[]> {
+async function outcomesAt(
+  now: number,
+  ids: string[],
+  changes: Partial<MaintenanceDeps> = {},
+  run: TargetHandler['run'] = letThrough,
+): Promise<string[]> {
   const orders = (await Promise.all(ids.map(deployments.pipeline.read))) as IssuedOrder[];
   const context = {
     clock: { ...systemClock, now: () => now },
     log: createLogger('test', 'silent'),
     signal: new AbortController().signal,
   };
-  const outcomes = await keepWindows({ run: letThrough }, deps(changes)).run('tgt_1', orders, context);
+  const outcomes = await keepWindows({ run }, deps(changes)).run('tgt_1', orders, context);
   const words = (outcome: TargetOutcome): string => {
     if ('deployed' in outcome) return 'deployed';
     const { code, plan } = outcome.error;
@@ -141,9 +146,17 @@ describe('an order whose target has maintenance windows', () => {
   it('sets right at once what a worker that was killed left on the host', async () => {
     const { id } = await renewal();
     const state = await deployments.host.read(new AbortController().signal);
-    await deployments.undo.save('tgt_1', { id: 'cut-off', savedAt: open, before: state, parts: [] });
+    await deployments.undo.save('tgt_1', { id: 'cut-off', savedAt: open, place: 'web01', before: state, parts: [] });
     expect(await outcomesAt(shut, [id], { certificates: ending(opening + day) })).toEqual([waits()]);
     expect(through).toEqual([[]]);
+  });
+
+  it('waits without an attempt when that cannot be done yet', async () => {
+    const { id } = await renewal();
+    const state = await deployments.host.read(new AbortController().signal);
+    await deployments.undo.save('tgt_1', { id: 'cut-off', savedAt: open, place: 'web01', before: state, parts: [] });
+    const away = () => Promise.reject(new CertlineError('target_unreachable', 'no route to host'));
+    expect(await outcomesAt(shut, [id], { certificates: ending(opening + day) }, away)).toEqual([waits()]);
   });
 
   it('closes the host it looked at', async () => {

@@ -267,6 +267,15 @@ describe('a connection that is lost', () => {
   });
 });
 
+it('a connection is given up at once, also when the host has gone silent', async () => {
+  const host = runner();
+  await powershell.does(answering({ ok: true }));
+  await host.run('', {}, options);
+  await sshd.signalConnections('SIGSTOP');
+  await host.close();
+  await sshd.signalConnections('SIGKILL');
+});
+
 describe('a script', () => {
   it('that hangs is given up when its time is up, with its connection', async () => {
     const host = runner();

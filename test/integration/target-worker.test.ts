@@ -3,6 +3,7 @@ import { CertlineError, type Plan } from '#libs/errors';
 import type { IssuedOrder, Order, PendingOrder } from '#libs/model/order';
 import { cancelled, deployed, issued, validated } from '#libs/model/transitions';
 import type { TargetHandler, TargetOutcome } from '#libs/queues/handler';
+import { startTargetWorker } from '#libs/queues/target-worker';
 import type { Redis } from '../../services/lab/redis.ts';
 import { reconcile } from '../../services/scheduler/reconciler.ts';
 import { openPipeline, type Pipeline, startTestRedis } from '../support/pipeline.ts';
@@ -370,5 +371,86 @@ describe('a target of a pool', () => {
       orders.map((order) => ({ id: order.id, error: new CertlineError('target_unknown', 'there is none') })),
     );
     await pipeline.until(id, ({ status }) => status === 'failed');
+  });
+});
+
+describe('a target on which an earlier run left something', () => {
+  const wakes = async () => (await pipeline.queue('deployment').getDelayed()).map(({ delay }) => delay);
+  const ended = (count: number) =>
+    vi.waitUntil(async () => (await pipeline.queue('deployment').getCompletedCount()) === count, { timeout: 15_000 });
+  /** The stage with a handler that can tell what is left; answers how often it was asked, and the orders of its runs. */
+  async function startTelling(isLeft: () => boolean, run: () => Promise<void> = async () => {}) {
+    const seen = { asked: 0, runs: [] as string[][] };
+    const handler: TargetHandler = {
+      async run(_target, orders) {
+        seen.runs.push(orders.map(({ id }) => id));
+        await run();
+        return orders.map(succeed);
+      },
+      async unsettled() {
+        seen.asked += 1;
+        return isLeft();
+      },
+    };
+    const worker = startTargetWorker(handler, pipeline.settings, 'default');
+    return { seen, worker };
+  }
+
+  it('is run on when it is woken, though no order is due', async () => {
+    let left = true;
+    const { seen, worker } = await startTelling(
+      () => left,
+      async () => {
+        left = false;
+      },
+    );
+    await pipeline.producer.wakeTarget('tgt_1');
+    await ended(1);
+    expect(seen.runs).toEqual([[]]);
+    expect(await wakes()).toEqual([]);
+    // Nothing is left now: that is asked once, and costs no run.
+    seen.asked = 0;
+    await pipeline.producer.wakeTarget('tgt_1');
+    await ended(2);
+    expect(seen).toEqual({ asked: 1, runs: [[]] });
+    await worker.stop(0);
+  });
+
+  it.each(['ends', 'fails'])(
+    'is woken again after a minute when a run %s that could not make up for it',
+    async (how) => {
+      const { seen, worker } = await startTelling(
+        () => true,
+        async () => {
+          if (how === 'fails') throw new CertlineError('target_unreachable', 'no route to host');
+        },
+      );
+      await pipeline.producer.wakeTarget('tgt_1');
+      await ended(1);
+      expect(seen.runs).toEqual([[]]);
+      const [delay = 0, ...more] = await wakes();
+      expect(more).toEqual([]);
+      expect(delay).toBeGreaterThan(50_000);
+      expect(delay).toBeLessThanOrEqual(60_000);
+      await worker.stop(0);
+    },
+  );
+
+  it('does not wait for an order that is due much later', async () => {
+    const worker = await startTelling(
+      () => true,
+      async () => {
+        throw new CertlineError('target_unreachable', 'no route', {
+          plan: { kind: 'wait', until: Date.now() + 3_600_000 },
+        });
+      },
+    );
+    const { id } = await toDeploy();
+    await pipeline.until(id, ({ nextAttemptAt }) => nextAttemptAt !== null);
+    await ended(1);
+    const [delay = 0] = await wakes();
+    expect(delay).toBeGreaterThan(50_000);
+    expect(delay).toBeLessThanOrEqual(60_000);
+    await worker.worker.stop(0);
   });
 });

@@ -5,8 +5,8 @@
 function Show-Hash($thumbprint) { if ($thumbprint) { return [string]$thumbprint } else { return 'no certificate' } }
 
 # What the request is about, as it is now; null when it is not there.
-function Read-Place($manager, $change) {
-    $site = Find-Site $manager $change.siteId
+function Read-Place($sites, $change) {
+    $site = Find-Site $sites $change.siteId
     $read = $null
     if ($change.protocol -eq 'ftp') {
         $ftp = Read-Ftp $site
@@ -21,9 +21,9 @@ function Read-Place($manager, $change) {
     return $place
 }
 
-function Assert-Expected($manager, $change) {
+function Assert-Expected($sites, $change) {
     $what = "$($change.protocol) $($change.bindingInformation) of site $($change.siteId)"
-    $is = Read-Place $manager $change
+    $is = Read-Place $sites $change
     $expect = Get-Field $change 'expect' $null
     if ($null -eq $expect) {
         if ($null -ne $is) { Stop-Precondition "$what is there already, with $(Show-Hash $is.thumbprint)" }
@@ -35,7 +35,7 @@ function Assert-Expected($manager, $change) {
         if ($change.protocol -eq 'ftp' -and $thumbprint -eq '') { return }
         Stop-Precondition "$what is gone"
     }
-    if ([string]$is.thumbprint -ne $thumbprint) { Stop-Precondition "$what has $(Show-Hash $is.thumbprint) and not $(Show-Hash $thumbprint)" }
+    if (-not (Test-Same $is.thumbprint $thumbprint)) { Stop-Precondition "$what has $(Show-Hash $is.thumbprint) and not $(Show-Hash $thumbprint)" }
     if ($is.sslFlags -ne [int]$expect.sslFlags) { Stop-Precondition "$what has sslFlags $($is.sslFlags) and not $([int]$expect.sslFlags)" }
 }
 
@@ -50,37 +50,47 @@ function Set-Ftp($site, $change) {
 function Get-SslRecord($binding) {
     $information = [string]$binding.BindingInformation
     $hostColon = $information.LastIndexOf(':')
-    if ($binding.Protocol -ne 'https' -or $hostColon -lt 1) { return $null }
+    if ($hostColon -lt 1 -or -not (Test-Same $binding.Protocol 'https')) { return $null }
     $portColon = $information.LastIndexOf(':', $hostColon - 1)
     if ($portColon -lt 0) { return $null }
     $flags = Get-SslFlags $binding
     if (($flags -band 2) -ne 0) { return $null }
     $port = $information.Substring($portColon + 1, $hostColon - $portColon - 1)
     $name = $information.Substring($hostColon + 1).ToLowerInvariant()
-    if (($flags -band 1) -ne 0 -and $name -ne '') { return "${name}:$port" }
+    if (($flags -band 1) -ne 0 -and $name.Length -gt 0) { return "${name}:$port" }
     $ip = $information.Substring(0, $portColon).ToLowerInvariant()
-    if (@('', '*', '::', '[::]') -contains $ip) { $ip = '0.0.0.0' }
+    if ($ip -cmatch '^(|\*|::|\[::\])\z') { $ip = '0.0.0.0' }
     return "${ip}:$port"
+}
+
+# How many bindings take their certificate from each record.
+function Get-RecordUses($sites) {
+    $uses = [System.Collections.Generic.Dictionary[string, int]]::new([System.StringComparer]::OrdinalIgnoreCase)
+    foreach ($site in $sites.Values) {
+        foreach ($binding in $site.Bindings) { Add-RecordUse $uses (Get-SslRecord $binding) 1 }
+    }
+    return $uses
+}
+
+function Add-RecordUse($uses, $record, [int]$more) {
+    if ($null -eq $record) { return }
+    $count = 0
+    $null = $uses.TryGetValue($record, [ref]$count)
+    $uses[$record] = $count + $more
 }
 
 # A record that is left behind would go on answering for its host, before any other. One that others use must stay: Remove takes it
 # along unless told that only the configuration is meant.
-function Remove-Binding($manager, $site, $old, $newRecord) {
+function Remove-Binding($uses, $site, $old, $newRecord) {
     $record = Get-SslRecord $old
-    $used = $newRecord -eq $record
-    foreach ($other in $manager.Sites) {
-        foreach ($binding in $other.Bindings) {
-            $same = $other.Id -eq $site.Id -and $binding.Protocol -eq $old.Protocol -and $binding.BindingInformation -eq $old.BindingInformation
-            if (-not $same -and (Get-SslRecord $binding) -eq $record) { $used = $true }
-        }
-    }
-    $site.Bindings.Remove($old, ($null -eq $record -or $used))
+    Add-RecordUse $uses $record (-1)
+    $site.Bindings.Remove($old, ($null -eq $record -or $uses[$record] -gt 0 -or (Test-Same $newRecord $record)))
 }
 
-function Set-Binding($manager, $site, $change) {
+function Set-Binding($uses, $site, $change) {
     $old = Find-Binding $site $change.protocol $change.bindingInformation
     if ($change.op -eq 'remove') {
-        Remove-Binding $manager $site $old $null
+        Remove-Binding $uses $site $old $null
         return
     }
     # A new element instead of the old one: a hash that is written into a binding in place does not always reach http.sys.
@@ -102,8 +112,9 @@ function Set-Binding($manager, $site, $change) {
         $new.CertificateStoreName = [string]$change.store
         $new.CertificateHash = [byte[]](ConvertFrom-Hex $thumbprint)
     }
-    if ($null -ne $old -and $change.op -eq 'update') { Remove-Binding $manager $site $old $newRecord }
+    if ($null -ne $old -and $change.op -eq 'update') { Remove-Binding $uses $site $old $newRecord }
     $null = $site.Bindings.Add($new)
+    Add-RecordUse $uses (Get-SslRecord $new) 1
 }
 
 # Somebody else was writing at the same time. A missing right is told in the same words, and stays missing.
@@ -124,10 +135,12 @@ Invoke-Main {
         # a new one each time: one that has failed keeps failing
         $manager = [Microsoft.Web.Administration.ServerManager]::new()
         try {
-            foreach ($change in $changes) { Assert-Expected $manager $change }
+            $sites = Get-SiteTable $manager
+            foreach ($change in $changes) { Assert-Expected $sites $change }
+            $uses = Get-RecordUses $sites
             foreach ($change in $changes) {
-                $site = Find-Site $manager $change.siteId
-                if ($change.protocol -eq 'ftp') { Set-Ftp $site $change } else { Set-Binding $manager $site $change }
+                $site = Find-Site $sites $change.siteId
+                if ($change.protocol -eq 'ftp') { Set-Ftp $site $change } else { Set-Binding $uses $site $change }
             }
             if ($changes.Length -gt 0) { $manager.CommitChanges() }
             $done = $true
@@ -140,7 +153,8 @@ Invoke-Main {
     $readBack = [System.Collections.Generic.List[object]]::new()
     $manager = [Microsoft.Web.Administration.ServerManager]::new()
     try {
-        foreach ($change in $changes) { $readBack.Add((Read-Place $manager $change)) }
+        $sites = Get-SiteTable $manager
+        foreach ($change in $changes) { $readBack.Add((Read-Place $sites $change)) }
     } finally { $manager.Dispose() }
     return @{ attempts = $tries; readBack = $readBack.ToArray() }
 }

@@ -4,7 +4,7 @@ $states = @{ Started = 'Started'; Starting = 'Started'; Stopped = 'Stopped'; Sto
 $ftpStates = @('Started', 'Started', 'Stopped', 'Stopped')
 
 function Get-State($site, $bindings) {
-    $web = @($bindings | Where-Object -FilterScript { $_.protocol -ne 'ftp' })
+    $web = @($bindings | Where-Object -FilterScript { -not (Test-Same $_.protocol 'ftp') })
     try {
         # State throws for a site without a web part, and for one whose application pool is broken
         if ($web.Length -eq 0) { return $ftpStates[[int]$site.GetChildElement('ftpServer').GetAttributeValue('state')] }
@@ -21,7 +21,7 @@ Invoke-Main {
             $bindings = [System.Collections.Generic.List[object]]::new()
             foreach ($binding in $site.Bindings) { $bindings.Add((Read-Binding $binding)) }
             $ftp = $null
-            if (@($bindings | Where-Object -FilterScript { $_.protocol -eq 'ftp' }).Length -gt 0) {
+            if (@($bindings | Where-Object -FilterScript { Test-Same $_.protocol 'ftp' }).Length -gt 0) {
                 $ftp = Read-Ftp $site
                 if ($null -eq $ftp) { $ftp = [ordered]@{ thumbprint = $null; store = $null } }
             }

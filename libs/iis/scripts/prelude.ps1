@@ -122,14 +122,27 @@ function Get-HostVersion {
     return $version
 }
 
-function Find-Site($manager, $id) {
-    foreach ($site in $manager.Sites) { if ([long]$site.Id -eq [long]$id) { return $site } }
-    Stop-Precondition "there is no site $id"
+# Whether two texts of the configuration are one to IIS. Not -eq: it compares as people of some language read, and does not see U+200D.
+function Test-Same($one, $other) {
+    return [string]::Equals([string]$one, [string]$other, [System.StringComparison]::OrdinalIgnoreCase)
+}
+
+# By id: a host may have thousands of them.
+function Get-SiteTable($manager) {
+    $sites = [System.Collections.Generic.Dictionary[long, object]]::new()
+    foreach ($site in $manager.Sites) { $sites[[long]$site.Id] = $site }
+    return $sites
+}
+
+function Find-Site($sites, $id) {
+    if (-not $sites.ContainsKey([long]$id)) { Stop-Precondition "there is no site $id" }
+    return $sites[[long]$id]
 }
 
 function Find-Binding($site, [string]$protocol, [string]$information) {
     foreach ($binding in $site.Bindings) {
-        if ($binding.Protocol -eq $protocol -and $binding.BindingInformation -eq $information) { return $binding }
+        # as Test-Same, without a call for each of a thousand bindings
+        if ([string]::Equals($binding.BindingInformation, $information, [System.StringComparison]::OrdinalIgnoreCase) -and (Test-Same $binding.Protocol $protocol)) { return $binding }
     }
     return $null
 }
@@ -144,7 +157,7 @@ function Get-SslFlags($binding) {
 
 function Read-Binding($binding) {
     $read = [ordered]@{ protocol = [string]$binding.Protocol; bindingInformation = [string]$binding.BindingInformation; sslFlags = Get-SslFlags $binding; thumbprint = $null; store = $null }
-    if ($read.protocol -eq 'https') {
+    if (Test-Same $read.protocol 'https') {
         # they come from http.sys and throw when its record is broken
         try { $read.thumbprint = ConvertTo-Hex $binding.CertificateHash } catch { $read.thumbprint = $null }
         try { $read.store = $binding.CertificateStoreName } catch { $read.store = $null }
@@ -204,7 +217,7 @@ function Find-ChallengeFolder {
     if ($root -eq '') {
         Import-Mwa
         $manager = [Microsoft.Web.Administration.ServerManager]::new()
-        try { $root = [string](Get-SitePath (Find-Site $manager $request.siteId)) } finally { $manager.Dispose() }
+        try { $root = [string](Get-SitePath (Find-Site (Get-SiteTable $manager) $request.siteId)) } finally { $manager.Dispose() }
     }
     if (-not [System.IO.Path]::IsPathRooted($root) -or -not [System.IO.Directory]::Exists($root)) {
         throw [System.IO.DirectoryNotFoundException]::new("the folder '$root' is not there")

@@ -25,10 +25,8 @@ export interface SshConnection {
   hostKey: { fingerprint: string; isNew: boolean };
   /** Why the connection is no more; null while it is. */
   lost(): Error | null;
-  /** Cuts it off, with everything that runs over it. */
+  /** Cuts it off, with everything that runs over it. Without a goodbye: a host that has gone silent would be waited for, for ever. */
   drop(): void;
-  /** Says goodbye and waits until it is closed. */
-  end(): Promise<void>;
 }
 
 /** The kinds of host keys, the one that every OpenSSH server has first. A server shows one key: of the first kind that both have. */
@@ -105,7 +103,6 @@ function connect(
   let lost: Error | null = null;
   let loginSent = false;
   let methods: readonly string[] = [];
-  const closed = new Promise<void>((done) => client.once('close', () => done()));
 
   const fail = (reason: unknown): void => {
     signal.removeEventListener('abort', abort);
@@ -153,11 +150,6 @@ function connect(
       drop: () => {
         lost ??= new Error('it was given up');
         client.destroy();
-      },
-      end: async () => {
-        lost ??= new Error('it was closed');
-        client.end();
-        await closed;
       },
     });
   });

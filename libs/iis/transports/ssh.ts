@@ -47,7 +47,7 @@ class SshRunner implements ScriptRunner {
   async close(): Promise<void> {
     const connection = this.#connection;
     this.#connection = null;
-    await connection?.end();
+    connection?.drop();
   }
 
   async #open(signal: AbortSignal): Promise<SshConnection> {

@@ -187,6 +187,13 @@ describe('the test of a host', () => {
   });
 });
 
+it('a binding on the loopback of another machine cannot be looked at from here', () => {
+  const { host } = hostThat(null);
+  expect(['127.0.0.1', '[::1]', '*', '10.0.0.5'].map((ip) => host.answersOnlyItself?.(ip))).toEqual([
+    ...[true, true, false, false],
+  ]);
+});
+
 it('the bindings of a host are reached at its address, or at their own', () => {
   const { host } = hostThat(null);
   const at = (ip: string) => host.endpoint(ip, 8443);
