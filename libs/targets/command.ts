@@ -1,7 +1,8 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { open } from 'node:fs/promises';
 import { CertlineError } from '../errors.ts';
 import type { Command } from '../model/target-kinds.ts';
+import { killTree } from '../process-tree.ts';
 import { onWindows } from './file-system.ts';
 
 /** What of its output an error shows. */
@@ -19,24 +20,6 @@ export interface CommandRun {
   /** The file that its output goes to: a server that it starts may keep it open for good, which a pipe to us would not bear. */
   log: string;
   signal: AbortSignal;
-}
-
-/** Ends a command with all that it started. */
-function killTree(child: ChildProcess): void {
-  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
-  if (onWindows) {
-    const killer = spawn('taskkill.exe', ['/PID', String(child.pid), '/T', '/F'], {
-      stdio: 'ignore',
-      windowsHide: true,
-    });
-    killer.on('error', () => child.kill());
-    return;
-  }
-  try {
-    process.kill(-child.pid, 'SIGKILL'); // the group that it leads
-  } catch {
-    // It ended meanwhile.
-  }
 }
 
 /**

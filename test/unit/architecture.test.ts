@@ -29,15 +29,16 @@ const allowed: Record<string, { imports?: string[]; types?: string[] }> = {
   config: { imports: ['model'] },
   logging: {},
   version: {},
+  'process-tree': {},
   'retry-after': {},
   model: { imports: ['error-codes', 'errors'] },
   acme: { imports: ['error-codes', 'errors', 'retry-after'], types: ['clock'] },
   challenges: { imports: ['errors'], types: ['model'] },
   crypto: { imports: ['errors'], types: ['model'] },
-  iis: { imports: ['errors', 'model'], types: ['clock', 'error-codes'] },
+  iis: { imports: ['errors', 'model', 'process-tree'], types: ['clock', 'error-codes'] },
   metrics: { imports: ['model'], types: ['clock'] },
   store: { imports: ['errors', 'model'] },
-  targets: { imports: ['crypto', 'errors', 'model', 'retry-after'], types: ['clock'] },
+  targets: { imports: ['crypto', 'errors', 'model', 'process-tree', 'retry-after'], types: ['clock'] },
   queues: { imports: ['errors', 'metrics', 'model'], types: ['clock', 'iis', 'logging', 'store', 'targets'] },
 };
 

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { CertlineError } from '../../errors.ts';
+import { killTree } from '../../process-tree.ts';
 import type { ScriptRunner } from '../script-runner.ts';
 import { powershellArguments, stdinFor } from '../script-text.ts';
 
@@ -8,24 +9,6 @@ import { exchange, type ScriptEnd, type ScriptProcess } from './script-exchange.
 
 const place = 'this machine';
 const onWindows = process.platform === 'win32';
-
-/** Ends a process with all that it started. */
-function killTree(child: ChildProcess): void {
-  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
-  if (onWindows) {
-    const killer = spawn('taskkill.exe', ['/PID', String(child.pid), '/T', '/F'], {
-      stdio: 'ignore',
-      windowsHide: true,
-    });
-    killer.on('error', () => child.kill());
-    return;
-  }
-  try {
-    process.kill(-child.pid, 'SIGKILL'); // the group that it leads
-  } catch {
-    // It ended meanwhile.
-  }
-}
 
 async function started(child: ChildProcess, program: string): Promise<void> {
   try {
