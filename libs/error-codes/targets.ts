@@ -28,6 +28,12 @@ export const targetCodes = {
     'Give the account that certline uses there the rights that `detail` names; on IIS hosts it must be in the administrators group.',
   ),
   iis_missing: entry(502, 'retryable', 'There is no IIS on the host', 'Install the role Web Server (IIS).'),
+  rollout_stopped: entry(
+    409,
+    'permanent',
+    'An order of the rollout was called off, so the next waves were not begun',
+    'Retry the order when the rollout may go on: what is deployed stays, the other targets are taken up again.',
+  ),
   commit_conflict: entry(
     502,
     'retryable',

@@ -1,10 +1,7 @@
 import { CertlineError } from '../errors.ts';
-import type { Deploy } from '../model/order.ts';
+import type { TargetDeploy } from '../model/order.ts';
 import { type BindingPlan, hashOf, type PlannedCertificate, planBindings } from './binding-plan.ts';
 import type { HostState } from './iis-host.ts';
-
-/** What an order's `deploy` asks of a host. */
-export type HostDeploy = Exclude<Deploy, { mode: 'none' }>;
 
 /** Store that a certificate goes to unless the order names one. */
 export const defaultStore = 'My';
@@ -13,7 +10,7 @@ export const defaultStore = 'My';
 function isBound(
   { sites }: HostState,
   { thumbprint }: PlannedCertificate,
-  { mode, site: chosen }: HostDeploy,
+  { mode, site: chosen }: TargetDeploy,
 ): boolean {
   const wanted = thumbprint.toUpperCase();
   return sites
@@ -29,7 +26,7 @@ function isBound(
 export function planDeployment(
   state: HostState,
   certificate: PlannedCertificate,
-  deploy: HostDeploy,
+  deploy: TargetDeploy,
   ours: ReadonlySet<string> = new Set(),
 ): BindingPlan {
   const { mode, target, store = defaultStore, exportable = false, readers = [], ...options } = deploy;

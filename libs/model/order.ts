@@ -10,28 +10,54 @@ export type StageName = (typeof stageNames)[number];
 
 export const challengeTypes = ['http-01'] as const;
 
+/** What is done on one target. */
+export const targetDeploySchema = z.object({
+  mode: z.enum(['site', 'auto', 'all', 'store']),
+  target: z.string(),
+  site: z.number().int().positive().exactOptional(),
+  updateOnly: z.boolean().exactOptional(),
+  addMissing: z.boolean().exactOptional(),
+  blankHost: z.boolean().exactOptional(),
+  port: z.number().int().min(1).max(65_535).exactOptional(),
+  ip: z.string().exactOptional(),
+  sni: z.boolean().exactOptional(),
+  store: z.enum(['My', 'WebHosting']).exactOptional(),
+  /** Which certificates of bindings are replaced: any that is there, or only one that certline put there. */
+  replace: z.enum(['any', 'ours']).exactOptional(),
+  exportable: z.boolean().exactOptional(),
+  readers: z.array(z.string()).exactOptional(),
+  /** Hash of the plan that a person has seen: with another one nothing is changed. */
+  planHash: z.string().exactOptional(),
+  /** Nothing but these bindings is touched (keys as of `bindingKey`): for the repair of drift. */
+  only: z.array(z.string()).exactOptional(),
+});
+export type TargetDeploy = z.infer<typeof targetDeploySchema>;
+
 export const deploySchema = z.discriminatedUnion('mode', [
   z.object({ mode: z.literal('none') }),
-  z.object({
-    mode: z.enum(['site', 'auto', 'all', 'store']),
-    target: z.string(),
-    site: z.number().int().positive().exactOptional(),
-    updateOnly: z.boolean().exactOptional(),
-    addMissing: z.boolean().exactOptional(),
-    blankHost: z.boolean().exactOptional(),
-    port: z.number().int().min(1).max(65_535).exactOptional(),
-    ip: z.string().exactOptional(),
-    sni: z.boolean().exactOptional(),
-    store: z.enum(['My', 'WebHosting']).exactOptional(),
-    /** Which certificates of bindings are replaced: any that is there, or only one that certline put there. */
-    replace: z.enum(['any', 'ours']).exactOptional(),
-    exportable: z.boolean().exactOptional(),
-    readers: z.array(z.string()).exactOptional(),
-    /** Hash of the plan that a person has seen: with another one nothing is changed. */
-    planHash: z.string().exactOptional(),
-  }),
+  targetDeploySchema,
+  /** Several targets, wave after wave; each target once. The order has an order of its own for each of them. */
+  z.object({ mode: z.literal('rollout'), waves: z.array(z.array(targetDeploySchema).min(1)).min(1) }),
 ]);
 export type Deploy = z.infer<typeof deploySchema>;
+export type Rollout = Extract<Deploy, { mode: 'rollout' }>;
+
+/** Whether there is one target, whose workers do the deployment. */
+export function isForOneTarget(deploy: Deploy): deploy is TargetDeploy {
+  return deploy.mode !== 'none' && deploy.mode !== 'rollout';
+}
+
+/** Every target that a deployment is for. */
+export function targetsOf(deploy: Deploy): string[] {
+  switch (deploy.mode) {
+    case 'none':
+      return [];
+    case 'rollout':
+      return deploy.waves.flat().map(({ target }) => target);
+    default:
+      return [deploy.target];
+  }
+}
 
 /** What was asked for, after all checks: renewal needs nothing else. */
 export const orderRequestSchema = z.object({
@@ -90,6 +116,20 @@ const signingSchema = z.object({
   attempt: z.number().int(),
 });
 
+/** `waiting`: its wave has not begun; the others are the ends of its own order. */
+export const deploymentStatuses = ['waiting', 'under way', 'deployed', 'failed', 'cancelled'] as const;
+
+/** One target of a rollout. */
+const deploymentSchema = z.object({
+  target: z.string(),
+  /** Counted from 1. */
+  wave: z.number().int(),
+  /** The order that deploys there; null until its wave begins. */
+  order: z.string().nullable(),
+  status: z.enum(deploymentStatuses),
+});
+export type Deployment = z.infer<typeof deploymentSchema>;
+
 const common = {
   id: z.string(),
   /** Grows by one with every save: the token of compare-and-set. */
@@ -118,6 +158,10 @@ const common = {
   /** When the current stage began to be due: it gives up `stages[stage].deadlineMs` later. */
   stageSince: z.number(),
   presented: z.array(presentedSchema),
+  /** The order whose rollout this one is a part of. */
+  partOf: z.string().nullable().default(null),
+  /** What became of each target of a rollout, in the order of its waves; empty without one. */
+  deployments: z.array(deploymentSchema).default([]),
 };
 
 export const pendingOrderSchema = z.object({

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { driftPolicies } from './drift.ts';
 import { maintenanceWindowSchema } from './maintenance-window.ts';
 import { centralStoreSettingsSchema, folderSettingsSchema, webhookSettingsSchema } from './target-kinds.ts';
 
@@ -65,6 +66,10 @@ export const targetCommon = {
     .max(50)
     .default([])
     .describe('When it may be changed; always when there are none'),
+  drift: z
+    .enum(driftPolicies)
+    .default('report')
+    .describe('What is done when it no longer has what was deployed: `report`, or `repair` by deploying it again'),
 };
 
 const record = { id: z.string(), ...targetCommon, createdAt: z.number() };

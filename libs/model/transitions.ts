@@ -3,6 +3,7 @@ import {
   type AcmeOrderRef,
   type CancelledOrder,
   type DeployedOrder,
+  type Deployment,
   type FailedOrder,
   type IssuedOrder,
   isComplete,
@@ -12,12 +13,14 @@ import {
   type PendingOrder,
   type StageName,
   stageOf,
+  type TargetDeploy,
   type ValidatedOrder,
 } from './order.ts';
 
 /** The parts every status has, fresh for the stage that comes next. */
 function carry(order: Order, now: number) {
-  const { id, version, epoch, createdAt, request, identifiers, attempts, restarts, presented } = order;
+  const { id, version, epoch, createdAt, request, identifiers, attempts, restarts, presented, partOf, deployments } =
+    order;
   const kept = {
     id,
     version,
@@ -28,6 +31,8 @@ function carry(order: Order, now: number) {
     attempts,
     restarts,
     presented,
+    partOf,
+    deployments,
   };
   return {
     ...kept,
@@ -40,6 +45,14 @@ function carry(order: Order, now: number) {
 }
 
 const noAttempts = { validation: 0, issuance: 0, deployment: 0 };
+
+/** The targets of a rollout, none of them begun; nothing without one. */
+function undeployed({ deploy }: OrderRequest): Deployment[] {
+  if (deploy.mode !== 'rollout') return [];
+  return deploy.waves.flatMap((wave, index) =>
+    wave.map(({ target }) => ({ target, wave: index + 1, order: null, status: 'waiting' as const })),
+  );
+}
 
 /** A new order at the beginning of its way. */
 export function newOrder(id: string, request: OrderRequest, now: number): PendingOrder {
@@ -58,6 +71,8 @@ export function newOrder(id: string, request: OrderRequest, now: number): Pendin
     parkedOn: null,
     stageSince: now,
     presented: [],
+    partOf: null,
+    deployments: undeployed(request),
     status: 'pending',
     acmeOrder: null,
   };
@@ -89,6 +104,14 @@ export function validated(order: PendingOrder, acmeOrder: AcmeOrderRef, now: num
 /** The certificate is there. */
 export function issued(order: ValidatedOrder, certificate: string, now: number): IssuedOrder {
   return { ...carry(order, now), status: 'issued', certificate };
+}
+
+/**
+ * The order that deploys the certificate of a rollout on one of its targets. Its id is saved in the rollout first: placing it twice is
+ * then harmless.
+ */
+export function partOfRollout(whole: IssuedOrder, deploy: TargetDeploy, id: string, now: number): IssuedOrder {
+  return { ...newDeployment(id, { ...whole.request, deploy }, whole.certificate, now), partOf: whole.id };
 }
 
 /** The certificate is served where it was to be served. */
@@ -173,8 +196,13 @@ export function retried(order: FailedOrder, from: StageName, now: number): Order
     restarts: 0,
     presented: [],
   };
-  if (from === 'deployment' && order.certificate !== null)
-    return { ...base, status: 'issued', certificate: order.certificate };
+  if (from === 'deployment' && order.certificate !== null) {
+    // What is deployed stays so; the rest gets orders of its own anew.
+    const deployments = order.deployments.map((one) =>
+      one.status === 'deployed' ? one : { ...one, order: null, status: 'waiting' as const },
+    );
+    return { ...base, deployments, status: 'issued', certificate: order.certificate };
+  }
   if (from === 'issuance' && order.acmeOrder !== null) {
     return {
       ...base,
@@ -187,7 +215,7 @@ export function retried(order: FailedOrder, from: StageName, now: number): Order
     name,
     status: 'pending' as const,
   }));
-  return { ...base, identifiers, status: 'pending', acmeOrder: null };
+  return { ...base, identifiers, deployments: undeployed(order.request), status: 'pending', acmeOrder: null };
 }
 
 /** Whether an order can still be called off: nothing has been deployed and it has not ended. */

@@ -3,6 +3,7 @@ import type { CertlineError } from '../errors.ts';
 import type { Logger } from '../logging.ts';
 import type { DeployedOrder, IssuedOrder, PendingOrder, StageName, ValidatedOrder } from '../model/order.ts';
 import type { TargetKind } from '../model/target.ts';
+import type { Command } from '../store/redis.ts';
 
 /** What each stage takes and leaves. */
 export interface StageTypes {
@@ -50,7 +51,10 @@ export type TargetOutcome = {
   id: string;
   /** For the metrics; absent where nobody looked, or the target is gone. */
   kind?: TargetKind;
-} & ({ deployed: DeployedOrder } | { error: CertlineError });
+} & (
+  | { deployed: DeployedOrder /** Stored together with the order. */; also?: readonly Command[] }
+  | { error: CertlineError }
+);
 
 /** Thrown by `checkpoint` when the order was changed by somebody else: this run is stale and must leave no trace. */
 export class StaleOrder extends Error {

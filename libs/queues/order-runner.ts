@@ -3,8 +3,10 @@ import { asCertlineError, CertlineError } from '../errors.ts';
 import type { Logger } from '../logging.ts';
 import { type Metrics, observeAttempt } from '../metrics/metrics.ts';
 import { activeStage, isComplete, type Order, type StageName } from '../model/order.ts';
+import { cancelled } from '../model/transitions.ts';
 import type { OrderEventInput } from '../store/order-events.ts';
 import type { OrderStore } from '../store/orders.ts';
+import type { Command } from '../store/redis.ts';
 import { StaleOrder, type Takes } from './handler.ts';
 import { afterFailure, type Outcome } from './outcome.ts';
 import type { Producer } from './producer.ts';
@@ -44,7 +46,8 @@ export type BeginResult<S extends StageName> =
 export interface OrderRunner<S extends StageName> {
   /** First statement of every processor. `crashes` is how often a worker died on the job; `epoch` is the job's. */
   begin(orderId: string, job: { epoch?: number; crashes: number }): Promise<BeginResult<S>>;
-  succeed(run: Run<S>, next: Order): Promise<Order | null>;
+  /** `also` is stored together with the order. */
+  succeed(run: Run<S>, next: Order, also?: readonly Command[]): Promise<Order | null>;
   /** What became of the order; null when the run was stale. */
   fail(run: Run<S>, thrown: unknown): Promise<Outcome | null>;
 }
@@ -85,6 +88,13 @@ export function createOrderRunner<S extends StageName>(stage: S, options: Runner
     return run;
   }
 
+  /** Whether the rollout that an order is a part of goes on, and still with this order. */
+  async function isWanted({ id, partOf }: Order): Promise<boolean> {
+    if (partOf === null) return true;
+    const whole = await orders.get(partOf);
+    return whole !== null && whole.status !== 'cancelled' && whole.deployments.some(({ order }) => order === id);
+  }
+
   async function refuse(order: Order, error: CertlineError): Promise<BeginResult<S>> {
     const { order: next } = afterFailure(order, stage, error, { now: clock.now(), random: 0, scale: 1 });
     const event: OrderEventInput = {
@@ -95,7 +105,9 @@ export function createOrderRunner<S extends StageName>(stage: S, options: Runner
       detail: error.message,
     };
     const saved = await orders.save(order, next, [event]);
-    return saved === null ? { kind: 'stale' } : { kind: 'failed', error };
+    if (saved === null) return { kind: 'stale' };
+    await producer.enqueue(saved);
+    return { kind: 'failed', error };
   }
 
   return {
@@ -104,6 +116,10 @@ export function createOrderRunner<S extends StageName>(stage: S, options: Runner
       if (order === null || activeStage(order) !== stage) return { kind: 'stale' };
       if (epoch !== undefined && order.epoch !== epoch) return { kind: 'stale' };
       const now = clock.now();
+      if (!(await isWanted(order))) {
+        await orders.save(order, cancelled(order, now), [{ type: 'order_cancelled', at: now, stage }]);
+        return { kind: 'stale' };
+      }
       const dueAt = order.nextAttemptAt ?? order.stageSince;
       // A few milliseconds early is on time: timers and clocks of two machines differ.
       if (order.nextAttemptAt !== null && dueAt > now + 50) return { kind: 'early', at: dueAt };
@@ -129,18 +145,19 @@ export function createOrderRunner<S extends StageName>(stage: S, options: Runner
       return { kind: 'run', run: startRun(begun as Takes<S>, now) };
     },
 
-    async succeed(run, next) {
+    async succeed(run, next, also) {
       const now = clock.now();
       const events: OrderEventInput[] = [{ type: 'stage_completed', at: now, stage }];
       if (isComplete(next)) events.push({ type: 'order_completed', at: now });
-      const saved = await orders.save(run.order, next, events);
+      const saved = await orders.save(run.order, next, events, also);
       if (saved === null) {
         measure(run, 'stale', null);
         return null;
       }
       measure(run, 'completed', null);
       metrics.lastSuccess.set({ stage }, now / 1000);
-      if (isComplete(saved)) metrics.orderDuration.observe({ outcome: 'complete' }, (now - saved.createdAt) / 1000);
+      if (isComplete(saved) && saved.partOf === null)
+        metrics.orderDuration.observe({ outcome: 'complete' }, (now - saved.createdAt) / 1000);
       run.log.info({ ms: now - run.startedAt }, `${stage} completed`);
       await producer.enqueue(saved);
       return saved;
@@ -169,8 +186,10 @@ export function createOrderRunner<S extends StageName>(stage: S, options: Runner
         { code, outcome: kind, evidence, ...(code === 'unexpected' ? { err: error.cause } : {}) },
         error.message,
       );
-      if (kind === 'failed') metrics.orderDuration.observe({ outcome: 'failed' }, (now - saved.createdAt) / 1000);
-      if (kind === 'restart') await producer.enqueue(saved);
+      if (kind === 'failed' && saved.partOf === null)
+        metrics.orderDuration.observe({ outcome: 'failed' }, (now - saved.createdAt) / 1000);
+      // When it failed, a rollout may have to know.
+      if (kind === 'restart' || kind === 'failed') await producer.enqueue(saved);
       return { kind, order: saved };
     },
   };

@@ -1,18 +1,22 @@
 import type { Clock } from '../clock.ts';
-import { activeStage, type Order } from '../model/order.ts';
+import { activeStage, isFinal, isForOneTarget, type Order } from '../model/order.ts';
 import { openQueues, type QueueConnection } from './queues.ts';
-import { deploymentQueue, jobId } from './stages.ts';
+import { deploymentQueue, jobId, rolloutQueue } from './stages.ts';
 
 /** What a job carries: an id, never a copy of a record and never a secret. */
 export type StageJob = { order: string };
 export type TargetJob = { target: string };
+export type RolloutJob = { order: string };
 
 /** Attempts are counted in the order record; BullMQ's own limit must never be met first. */
 const bullmqAttempts = 1_000_000;
 
 /** Puts orders into queues. */
 export interface Producer {
-  /** Adds the job that drives the order's current stage; a no-op when it is there already, or nothing is to be done. */
+  /**
+   * Adds the job that drives the order's current stage; a no-op when it is there already, or nothing is to be done. The rollout that an
+   * order which ended is a part of is told, as are the parts of one that was called off.
+   */
   enqueue(order: Order): Promise<void>;
   /** As `enqueue`, but replaces a job that ended without moving the order on. Answers whether a job had to be added. */
   ensureJob(order: Order): Promise<boolean>;
@@ -54,6 +58,12 @@ export function createProducer({ clock, poolOf, ...connection }: ProducerOptions
     }
   }
 
+  /** At most one active and one waiting job per rollout: each looks at all of its parts. */
+  async function wakeRollout(order: string): Promise<void> {
+    const data: RolloutJob = { order };
+    await queues.of(rolloutQueue).add('rollout', data, { deduplication: { id: order, keepLastIfActive: true } });
+  }
+
   async function addStageJob(order: Order, stage: 'validation' | 'issuance'): Promise<void> {
     const data: StageJob = { order: order.id };
     const delay = Math.max(0, (order.nextAttemptAt ?? 0) - clock.now());
@@ -68,12 +78,14 @@ export function createProducer({ clock, poolOf, ...connection }: ProducerOptions
 
   return {
     async enqueue(order) {
+      const { deploy } = order.request;
+      if (order.partOf !== null && isFinal(order)) await wakeRollout(order.partOf);
+      if (order.status === 'cancelled' && deploy.mode === 'rollout') await wakeRollout(order.id);
       const stage = activeStage(order);
       if (stage === null) return;
-      if (stage === 'deployment') {
-        const { deploy } = order.request;
-        if (deploy.mode !== 'none') await wakeTarget(deploy.target);
-      } else await addStageJob(order, stage);
+      if (stage !== 'deployment') await addStageJob(order, stage);
+      else if (isForOneTarget(deploy)) await wakeTarget(deploy.target);
+      else await wakeRollout(order.id);
     },
 
     async ensureJob(order) {
@@ -87,7 +99,8 @@ export function createProducer({ clock, poolOf, ...connection }: ProducerOptions
         await job?.remove();
       }
       await this.enqueue(order);
-      return true;
+      // A rollout is only looked at again: it waits for its parts.
+      return order.request.deploy.mode !== 'rollout' || stage !== 'deployment';
     },
 
     wakeTarget,

@@ -70,6 +70,9 @@ export function deploymentQueue(pool: string): string {
   return pool === defaultPool ? 'deployment' : `deployment-${pool}`;
 }
 
+/** Queue of the rollouts, which only pass orders on: any deployment worker takes them. */
+export const rolloutQueue = 'rollout';
+
 /** Queue of the requests to the hosts of a pool: its own, so that no deployment holds them up. */
 export function hostRequestQueue(pool: string): string {
   return pool === defaultPool ? 'host-requests' : `host-requests-${pool}`;

@@ -57,7 +57,7 @@ export function startTargetWorker(handler: TargetHandler, settings: WorkerSettin
       const failed = error?.plan.kind === 'wait' ? 'wait' : 'failed';
       const { kind = 'unknown' } = outcome;
       metrics.deployments.inc({ kind, outcome: error ? failed : 'completed', code: error?.code ?? 'none' });
-      if ('deployed' in outcome) await runner.succeed(run, outcome.deployed);
+      if ('deployed' in outcome) await runner.succeed(run, outcome.deployed, outcome.also);
       else await runner.fail(run, outcome.error);
     }
   }

@@ -1,7 +1,15 @@
 import { createHash, randomUUID } from 'node:crypto';
 import type { Redis } from 'ioredis';
 import { CertlineError } from '../errors.ts';
-import { activeStage, isFinal, type Order, type OrderStatus, orderSchema } from '../model/order.ts';
+import {
+  activeStage,
+  isFinal,
+  isForOneTarget,
+  type Order,
+  type OrderStatus,
+  orderSchema,
+  targetsOf,
+} from '../model/order.ts';
 import type { Keys } from './keys.ts';
 import { type OrderEventInput, orderEventCommands } from './order-events.ts';
 import { pageOf } from './paging.ts';
@@ -40,8 +48,13 @@ export interface OrderStore {
    */
   place(order: Order, idempotency?: Idempotency): Promise<{ order: Order; created: boolean }>;
   get(id: string): Promise<Order | null>;
-  /** Replaces `previous` by `next` and answers it with its new version; null when somebody else was faster. */
-  save<T extends Order>(previous: Order, next: T, events: OrderEventInput[]): Promise<T | null>;
+  /** Replaces `previous` by `next`, with what else belongs to it, and answers it with its new version; null when somebody else was faster. */
+  save<T extends Order>(
+    previous: Order,
+    next: T,
+    events: OrderEventInput[],
+    also?: readonly Command[],
+  ): Promise<T | null>;
   /** Newest first. */
   list(filter: OrderFilter): Promise<OrderPage>;
   count(status: OrderStatus): Promise<number>;
@@ -70,11 +83,13 @@ function indexCommands(keys: Keys, order: Order, previous: Order | null): Comman
   const { id } = order;
   const created = String(order.createdAt);
   const commands: Command[] = [];
-  if (previous === null) {
+  // Parts of a rollout are found through it: lists and counts are of what was asked for.
+  const listed = order.partOf === null;
+  if (listed && previous === null) {
     commands.push(['ZADD', keys.orders, created, id]);
     for (const name of order.request.names) commands.push(['ZADD', keys.ordersByName(name), created, id]);
   }
-  if (previous?.status !== order.status) {
+  if (listed && previous?.status !== order.status) {
     if (previous) commands.push(['ZREM', keys.ordersByStatus(previous.status), id]);
     commands.push(['ZADD', keys.ordersByStatus(order.status), created, id]);
   }
@@ -93,10 +108,10 @@ function indexCommands(keys: Keys, order: Order, previous: Order | null): Comman
   const dropped = previous?.presented.filter(({ token }) => !presented.has(token)) ?? [];
   if (dropped.length > 0) commands.push(['DEL', ...dropped.map(({ token }) => keys.challenge(token))]);
   const { deploy } = order.request;
-  if (deploy.mode !== 'none') {
-    const ended = isFinal(order);
-    if (ended !== (previous === null || isFinal(previous)))
-      commands.push([ended ? 'SREM' : 'SADD', keys.targetOrders(deploy.target), id]);
+  const ended = isFinal(order);
+  if (ended !== (previous === null || isFinal(previous)))
+    for (const target of targetsOf(deploy)) commands.push([ended ? 'SREM' : 'SADD', keys.targetOrders(target), id]);
+  if (isForOneTarget(deploy)) {
     if (active === 'deployment') commands.push(['ZADD', keys.dueOrders(deploy.target), dueNow(order), id]);
     else if (previous?.status === 'issued') commands.push(['ZREM', keys.dueOrders(deploy.target), id]);
   }
@@ -167,13 +182,14 @@ export function createOrderStore(redis: Redis, keys: Keys): OrderStore {
       return { order: await earlier(counts, idempotency.body), created: false };
     },
 
-    async save(previous, next, events) {
+    async save(previous, next, events, also = []) {
       const write = randomUUID();
       const saved = { ...next, version: previous.version + 1 };
       const commands = [
         recordCommand(keys, saved, write),
         ...indexCommands(keys, saved, previous),
         ...orderEventCommands(keys, saved, events),
+        ...also,
       ];
       const done = await redis.commit(keys.order(next.id), String(previous.version), write, JSON.stringify(commands));
       return done === 1 ? saved : null;
@@ -202,7 +218,7 @@ export function createOrderStore(redis: Redis, keys: Keys): OrderStore {
     },
     async ensureDue(order) {
       const { deploy } = order.request;
-      if (deploy.mode === 'none' || activeStage(order) !== 'deployment') return;
+      if (!isForOneTarget(deploy) || activeStage(order) !== 'deployment') return;
       await redis.zadd(keys.dueOrders(deploy.target), 'NX', dueNow(order), order.id);
     },
     async putOffDue(target, id, at) {

@@ -1,10 +1,10 @@
 import { z } from 'zod';
 import { CertlineError, type ErrorCode } from '#libs/errors';
 import type { BindingPlan, PlannedCertificate } from '#libs/iis/binding-plan';
-import { defaultStore, type HostDeploy, planDeployment } from '#libs/iis/deployment-plan';
+import { defaultStore, planDeployment } from '#libs/iis/deployment-plan';
 import type { HostState } from '#libs/iis/iis-host';
 import { describePlan } from '#libs/iis/plan-preview';
-import type { Deploy } from '#libs/model/order';
+import { type Deploy, isForOneTarget, type TargetDeploy } from '#libs/model/order';
 import type { DeliveryTarget, Target } from '#libs/model/target';
 import type { CertificateStore } from '#libs/store/store';
 import { plannedWrites } from '#libs/targets/planned-writes';
@@ -101,7 +101,7 @@ export interface HostPlans {
   check(deploy: Deploy, certificate: PlannedCertificate, signal: AbortSignal): Promise<void>;
 }
 
-function view(target: Target, deploy: HostDeploy, state: HostState, plan: BindingPlan): DeploymentView {
+function view(target: Target, deploy: TargetDeploy, state: HostState, plan: BindingPlan): DeploymentView {
   return {
     target: { id: target.id, name: target.name, kind: target.kind },
     mode: deploy.mode,
@@ -149,7 +149,7 @@ export function createHostPlans({ findTarget, openHost, certificates, patienceMs
     return reading;
   }
 
-  async function plan(host: HostState, certificate: PlannedCertificate, deploy: HostDeploy): Promise<BindingPlan> {
+  async function plan(host: HostState, certificate: PlannedCertificate, deploy: TargetDeploy): Promise<BindingPlan> {
     const served = host.sites.flatMap(({ bindings, ftp }) => [...bindings, ...(ftp ? [ftp] : [])]);
     const thumbprints = served.flatMap(({ thumbprint }) => (thumbprint === null ? [] : [thumbprint.toUpperCase()]));
     const ours = await certificates.knownThumbprints([...new Set(thumbprints)]);
@@ -166,14 +166,14 @@ export function createHostPlans({ findTarget, openHost, certificates, patienceMs
     target,
     state,
     async preview(deploy, certificate, signal) {
-      if (deploy.mode === 'none') return [];
+      if (!isForOneTarget(deploy)) return [];
       const of = await target(deploy.target, 'deploy.target');
       if (of.kind !== 'iis') return [deliveryView(of, certificate)];
       const host = await state(of, signal);
       return [view(of, deploy, host, await plan(host, certificate, deploy))];
     },
     async check(deploy, certificate, signal) {
-      if (deploy.mode === 'none') return;
+      if (!isForOneTarget(deploy)) return;
       const of = await target(deploy.target, 'deploy.target');
       if (of.kind !== 'iis') {
         deliveryView(of, certificate);

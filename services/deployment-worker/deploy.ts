@@ -3,11 +3,11 @@ import { createPfx, pfxFormFor } from '#libs/crypto/pfx';
 import type { ErrorCode } from '#libs/error-codes';
 import { asCertlineError, CertlineError } from '#libs/errors';
 import type { BindingPlan } from '#libs/iis/binding-plan';
-import { defaultStore, type HostDeploy, planDeployment } from '#libs/iis/deployment-plan';
+import { defaultStore, planDeployment } from '#libs/iis/deployment-plan';
 import type { HostState, IisHost } from '#libs/iis/iis-host';
 import { sideBySide } from '#libs/iis/side-by-side';
 import type { Certificate } from '#libs/model/certificate';
-import type { IssuedOrder } from '#libs/model/order';
+import { type IssuedOrder, isForOneTarget, type TargetDeploy } from '#libs/model/order';
 import type { IisTarget, Target } from '#libs/model/target';
 import { deployed } from '#libs/model/transitions';
 import type { TargetHandler, TargetOutcome } from '#libs/queues/handler';
@@ -43,7 +43,7 @@ export interface DeployDeps {
 /** One order with what it would change. */
 interface Job {
   order: IssuedOrder;
-  deploy: HostDeploy;
+  deploy: TargetDeploy;
   opened: OpenedCertificate;
   plan: BindingPlan;
 }
@@ -84,8 +84,8 @@ function planOf(
   now: number,
 ): Omit<Job, 'order'> {
   const { deploy } = order.request;
-  if (deploy.mode === 'none')
-    throw new CertlineError('unexpected', 'an order without deployment came to the deployment stage');
+  if (!isForOneTarget(deploy))
+    throw new CertlineError('unexpected', 'an order without a target came to the deployment of one');
   const { notAfter } = opened.certificate;
   if (notAfter <= now) {
     const detail = `the certificate expired at ${new Date(notAfter).toISOString()} while its deployment waited: order a new one`;

@@ -5,7 +5,7 @@ import { probeThumbprint } from '#libs/iis/handshake';
 import type { BindingChange, HostState, IisHost } from '#libs/iis/iis-host';
 import type { Certificate } from '#libs/model/certificate';
 import { nextOpening } from '#libs/model/maintenance-window';
-import type { IssuedOrder } from '#libs/model/order';
+import { type IssuedOrder, isForOneTarget } from '#libs/model/order';
 import type { Target } from '#libs/model/target';
 import type { TargetHandler, TargetOutcome } from '#libs/queues/handler';
 import type { UndoRecords } from '#libs/store/undo-records';
@@ -57,7 +57,7 @@ export function keepWindows(handler: TargetHandler, deps: MaintenanceDeps): Targ
   ): Promise<boolean> {
     const { deploy } = order.request;
     const certificate = await certificates.get(order.certificate);
-    if (deploy.mode === 'none' || certificate === null) return false;
+    if (!isForOneTarget(deploy) || certificate === null) return false;
     const used = state.sites.flatMap((site) => [site.ftp, ...site.bindings].map((at) => at?.thumbprint?.toUpperCase()));
     const ours = await certificates.knownThumbprints([
       ...new Set(used.filter((thumbprint) => !!thumbprint)),

@@ -2,6 +2,7 @@ import type { Config } from '#libs/config';
 import { openIisHost } from '#libs/iis/hosts';
 import type { Target } from '#libs/model/target';
 import { startHostRequestWorker } from '#libs/queues/host-requests';
+import { startRolloutWorker } from '#libs/queues/rollout-worker';
 import { startTargetWorker } from '#libs/queues/target-worker';
 import { createCertificateReader } from '#libs/service/certificate-reader';
 import { createHostAccess } from '#libs/service/host-access';
@@ -59,6 +60,7 @@ export async function startDeploymentWorker(
     startTargetWorker(handler, settings, pool),
     startHostRequestWorker(askHost, settings, pool),
   ]);
+  workers.push(startRolloutWorker(settings));
   return {
     async stop() {
       await Promise.all(workers.map((worker) => worker.stop(graceMs)));

@@ -101,7 +101,7 @@ async function startTarget({ dir, store, pauseMs }: Bench, name: string, certifi
   const now = systemClock.now();
   const target: Target = {
     ...{ id: newId('target', now), name, kind: 'iis', transport: { kind: 'lab', url: pause?.url ?? host.url } },
-    ...{ pool: defaultPool, windows: [], createdAt: now },
+    ...{ pool: defaultPool, windows: [], drift: 'report' as const, createdAt: now },
   };
   await store.targets.create(target);
   return { target, host, certificates, close };

@@ -1,7 +1,7 @@
 import type { Clock } from '#libs/clock';
 import type { Logger } from '#libs/logging';
 import { defaultPool, type Target } from '#libs/model/target';
-import { deploymentQueue } from '#libs/queues/stages';
+import { deploymentQueue, rolloutQueue } from '#libs/queues/stages';
 import type { RecordStore } from '#libs/store/records';
 
 /** Targets read in one go. */
@@ -38,6 +38,6 @@ export function createQueueNames(
         log.warn({ err: error }, 'the pools of the targets could not be read');
       }
     }
-    return ['validation', 'issuance', ...pools.map(deploymentQueue)];
+    return ['validation', 'issuance', ...pools.map(deploymentQueue), rolloutQueue];
   };
 }

@@ -15,7 +15,7 @@ const [seen, other] = [`SHA256:${'a'.repeat(43)}`, `SHA256:${'b'.repeat(43)}`];
 const ssh = { kind: 'ssh', host: 'web01', port: 22, credential: 'cred_1', hostKey: null } satisfies Transport;
 
 const targetWith = (transport: Transport): Target => ({
-  ...{ id: 'tgt_1', name: 'web01', kind: 'iis', pool: 'default', windows: [], createdAt: 1 },
+  ...{ id: 'tgt_1', name: 'web01', kind: 'iis', pool: 'default', windows: [], drift: 'report' as const, createdAt: 1 },
   transport,
 });
 const transportOf = (target: Target | null) => (target?.kind === 'iis' ? target.transport : null);

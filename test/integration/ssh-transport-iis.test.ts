@@ -94,7 +94,15 @@ describe.skipIf(withoutPowerShell)('a Windows host over ssh', { timeout: 120_000
     const { host: name, port } = sshd;
     const opened = openIisHost(
       {
-        ...{ id: 'tgt_1', name: 'web', kind: 'iis', pool: 'default', createdAt: 0, windows: [] },
+        ...{
+          id: 'tgt_1',
+          name: 'web',
+          kind: 'iis',
+          pool: 'default',
+          createdAt: 0,
+          windows: [],
+          drift: 'report' as const,
+        },
         transport: { kind: 'ssh', host: name, port, credential: 'cred_1', hostKey: null },
       },
       {

@@ -19,7 +19,7 @@ let redis: Redis;
 const fresh = (): Store => createStore(redis, `test-${randomUUID()}`);
 const target = (id: string, name: string, createdAt = 1): IisTarget => ({
   ...{ id, name, kind: 'iis', createdAt },
-  ...{ transport: { kind: 'lab', url: 'http://127.0.0.1:1' }, pool: 'default', windows: [] },
+  ...{ transport: { kind: 'lab', url: 'http://127.0.0.1:1' }, pool: 'default', windows: [], drift: 'report' as const },
 });
 const certificate = (id: string, notAfter: number, renewAt: number): Omit<Certificate, 'chain'> => ({
   ...{ id, order: 'ord_1', account: 'acc_1', names: ['a.example.com'], keyType: 'ec-p256', serial: '01', issuer: 'CA' },

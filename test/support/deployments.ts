@@ -10,7 +10,7 @@ import { describeCertificate } from '#libs/crypto/x509';
 import { openIisHost } from '#libs/iis/hosts';
 import type { HostState, IisHost } from '#libs/iis/iis-host';
 import type { Certificate, KeyType } from '#libs/model/certificate';
-import type { Deploy, Order } from '#libs/model/order';
+import type { Order, TargetDeploy } from '#libs/model/order';
 import type { Target } from '#libs/model/target';
 import { issued, validated } from '#libs/model/transitions';
 import type { TargetOutcome } from '#libs/queues/handler';
@@ -26,7 +26,7 @@ import { openPipeline, type Pipeline } from './pipeline.ts';
 import { acmeOrder } from './sample-orders.ts';
 import { createTestRoot } from './test-ca.ts';
 
-type Placing = Exclude<Deploy, { mode: 'none' }>;
+type Placing = TargetDeploy;
 
 /** The deployment stage as its process runs it, and a simulated IIS host. A retry does not come by itself within a test: `hurry` is for that. */
 export interface Deployments {
@@ -92,7 +92,15 @@ export async function openDeployments(server: Redis, { osBuild = 20_348 } = {}):
   const box = createSecretBox(parseMasterKeys(`test:${randomBytes(32).toString('base64')}`));
   const privateKeys = createPrivateKeys(store.secrets, box);
   const target: Target = {
-    ...{ id: targetId, name: 'web01', kind: 'iis', pool: 'default', windows: [], createdAt: Date.now() },
+    ...{
+      id: targetId,
+      name: 'web01',
+      kind: 'iis',
+      pool: 'default',
+      windows: [],
+      drift: 'report' as const,
+      createdAt: Date.now(),
+    },
     transport: { kind: 'lab', url: lab.url },
   };
   await store.targets.create(target);

@@ -106,7 +106,7 @@ export function openPipeline(server: Pick<RedisServer, 'url'>, changes: Partial<
     },
     async putTarget(id, pool) {
       const target: Target = {
-        ...{ id, name: id, kind: 'iis', pool, windows: [], createdAt: 0 },
+        ...{ id, name: id, kind: 'iis', pool, windows: [], drift: 'report' as const, createdAt: 0 },
         transport: { kind: 'lab', url: 'http://127.0.0.1:1' },
       };
       await store.targets.put(target);

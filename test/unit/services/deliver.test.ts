@@ -13,7 +13,7 @@ import { orderRequest } from '../../support/sample-orders.ts';
 
 const folder: Target = {
   ...{ id: 'tgt_1', name: 'files', kind: 'folder', path: '/srv', pfx: null, command: null },
-  ...{ pool: 'default', windows: [], createdAt: 0 },
+  ...{ pool: 'default', windows: [], drift: 'report' as const, createdAt: 0 },
 };
 const certificate: Certificate = {
   ...{ id: 'crt_1', order: 'ord_1', account: 'acc_1', names: ['a.example.com'], keyType: 'ec-p256', serial: '01' },

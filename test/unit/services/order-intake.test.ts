@@ -16,7 +16,7 @@ const account: Account = {
 };
 const target: Target = {
   ...{ id: 'tgt_1', name: 'web01', kind: 'iis', transport: { kind: 'lab', url: 'http://127.0.0.1:1' }, createdAt: 0 },
-  ...{ pool: 'default', windows: [] },
+  ...{ pool: 'default', windows: [], drift: 'report' as const },
 };
 const state = hostWith({
   1: [http('*:80:shop.example.com'), https('*:443:Shop.Example.com', 1, 'OLD'), http('*:80:www.shop.example.com')],
