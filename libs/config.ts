@@ -98,6 +98,15 @@ const sections = {
       .default(2_000)
       .describe('How often the scheduler looks for orders without a job.'),
   },
+  scheduler: {
+    DRIFT_CHECK_MINUTES: z.coerce
+      .number()
+      .int()
+      .min(0)
+      .max(43_200)
+      .default(360)
+      .describe('How often each target is compared with what it should be; 0 does it on request only.'),
+  },
   deployment: {
     DEPLOYMENT_POOLS: list
       .pipe(z.array(poolSchema).min(1))

@@ -1,4 +1,5 @@
 import { authorityCodes } from './error-codes/certificate-authority.ts';
+import { dnsCodes } from './error-codes/dns.ts';
 import { type ErrorCodeEntry, entry } from './error-codes/entry.ts';
 import { requestCodes } from './error-codes/requests.ts';
 import { targetCodes } from './error-codes/targets.ts';
@@ -10,6 +11,7 @@ export const errorCodes = {
   ...requestCodes,
   ...authorityCodes,
   ...targetCodes,
+  ...dnsCodes,
   // the pipeline itself
   worker_crashed_repeatedly: entry(
     500,

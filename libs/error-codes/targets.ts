@@ -8,6 +8,12 @@ export const targetCodes = {
     'The target does not answer',
     'Check that the host is up, its address right, and that a worker of its pool runs (`DEPLOYMENT_POOLS`).',
   ),
+  pool_unserved: entry(
+    502,
+    'retryable',
+    'No deployment worker serves the pool of the target',
+    'Start a deployment worker with the pool in `DEPLOYMENT_POOLS`, or give the target another `pool`. An order then goes on by itself.',
+  ),
   target_timeout: entry(502, 'retryable', 'The target did not finish in time', 'See what the host is busy with.'),
   ssh_login_refused: entry(
     502,
@@ -60,6 +66,12 @@ export const targetCodes = {
     'No binding fits the certificate',
     'See `detail`; add an http binding with the host name, or use `deploy.addMissing`.',
   ),
+  superseded: entry(
+    409,
+    'permanent',
+    'A newer certificate is there',
+    'Nothing, if that one is to stay. To put this one in its place by hand: `POST /v1/certificates/:id/deployments`.',
+  ),
   plan_drifted: entry(
     409,
     'retryable',
@@ -71,6 +83,12 @@ export const targetCodes = {
     'retryable',
     'The target may not be changed now',
     'Nothing: it is deployed in the next of the `windows` of the target.',
+  ),
+  deployment_under_way: entry(
+    409,
+    'retryable',
+    'A deployment to the target is under way',
+    'Ask again when it is done: until then nobody can tell what ought to be there.',
   ),
   credential_unknown: entry(422, 'permanent', 'No such credential', 'Create it with `POST /v1/credentials`.'),
   binding_conflict: entry(409, 'permanent', 'A binding stands in the way', 'See `detail`; free the host name or port.'),

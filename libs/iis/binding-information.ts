@@ -61,3 +61,9 @@ export function httpSysRecord(address: BindingAddress, sslFlags: number): string
   if (usesSni(address, sslFlags)) return `${hostKey(address.host)}:${address.port}`;
   return `${address.ip === '*' ? '0.0.0.0' : address.ip}:${address.port}`;
 }
+
+/** The http.sys record of an https binding as it stands; null where its bindingInformation is not `ip:port:host`. */
+export function recordOf(binding: { bindingInformation: string; sslFlags: number }): string | null {
+  const address = parseBindingInformation(binding.bindingInformation);
+  return address && httpSysRecord(address, binding.sslFlags);
+}

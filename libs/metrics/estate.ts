@@ -1,5 +1,6 @@
 import { Gauge, type Registry } from 'prom-client';
 import type { Clock } from '../clock.ts';
+import { driftStates } from '../model/drift.ts';
 import { orderStatuses } from '../model/order.ts';
 
 /** What the gauges of the estate are read from: the store and the queues fit it. */
@@ -13,6 +14,13 @@ export interface Estate {
   queueCounts(queue: string): Promise<Record<string, number>>;
   /** When the oldest waiting job was added, ms since the epoch; null when none waits. */
   oldestJob(queue: string): Promise<number | null>;
+  countTargets(): Promise<number>;
+  /** Targets whose last look found a state. */
+  countDrift(state: (typeof driftStates)[number]): Promise<number>;
+  /** Places of targets that are not as they should be. */
+  countDriftedPlaces(): Promise<number>;
+  /** Whether a worker has said in the last minute that it takes the jobs of the queue. */
+  isServed(queue: string): Promise<boolean>;
 }
 
 const day = 86_400_000;
@@ -60,6 +68,29 @@ export function registerEstateMetrics(registry: Registry, estate: Estate, clock:
     const oldest = await Promise.all(queues.map(async (queue) => ({ queue, added: await estate.oldestJob(queue) })));
     age.reset();
     for (const { queue, added } of oldest) age.set({ queue }, added === null ? 0 : (clock.now() - added) / 1000);
+  });
+  gauge(
+    'queue_served',
+    '1 while a worker takes the jobs of the queue, 0 when none has for a minute.',
+    ['queue'],
+    async (served) => {
+      const queues = await estate.queueNames();
+      const answers = await Promise.all(queues.map(async (queue) => ({ queue, is: await estate.isServed(queue) })));
+      served.reset();
+      for (const { queue, is } of answers) served.set({ queue }, is ? 1 : 0);
+    },
+  );
+  gauge('targets', 'Targets by what the last look at them found.', ['drift'], async (targets) => {
+    let unchecked = await estate.countTargets();
+    for (const drift of driftStates) {
+      const count = await estate.countDrift(drift);
+      targets.set({ drift }, count);
+      unchecked -= count;
+    }
+    targets.set({ drift: 'unchecked' }, Math.max(0, unchecked));
+  });
+  gauge('drifted_places', 'Places of all targets that are not as they should be.', [], async (places) => {
+    places.set(await estate.countDriftedPlaces());
   });
   gauge('certificates_expiring', 'Certificates that end within a time from now.', ['within'], async (expiring) => {
     const now = clock.now();

@@ -14,6 +14,9 @@ export interface Metrics {
   lastSuccess: Gauge<'stage'>;
   orderDuration: Histogram<'outcome'>;
   deployments: Counter<'kind' | 'outcome' | 'code'>;
+  /** outcome: the state that was found, or deployment_under_way. */
+  driftChecks: Counter<'outcome'>;
+  driftRepairs: Counter;
   acmeRequests: Counter<'ca' | 'operation' | 'status'>;
   acmeRequestDuration: Histogram<'ca' | 'operation'>;
   httpRequests: Counter<'route' | 'method' | 'status'>;
@@ -60,6 +63,8 @@ export function createMetrics(service: string): Metrics {
     }),
     orderDuration: histogram('order_duration_seconds', 'Time from the order to its end.', ['outcome'], waiting),
     deployments: counter('deployments_total', 'Deployments to targets by how they ended.', ['kind', 'outcome', 'code']),
+    driftChecks: counter('drift_checks_total', 'Looks at targets by what they found.', ['outcome']),
+    driftRepairs: counter('drift_repairs_total', 'Orders placed to put targets right that had drifted.', []),
     acmeRequests: counter('acme_requests_total', 'Requests to the CA.', ['ca', 'operation', 'status']),
     acmeRequestDuration: histogram(
       'acme_request_duration_seconds',

@@ -31,6 +31,7 @@ export const expectationSchema = z.object({
   /** Certificate store; null at targets that have none. */
   store: z.string().nullable(),
   sslFlags: z.number().int(),
+  /** As it would be asked for again: without `planHash` and `only`. */
   deploy: targetDeploySchema,
   /** When it was deployed, ms since the epoch. */
   at: z.number(),

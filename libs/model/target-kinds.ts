@@ -2,10 +2,10 @@ import { z } from 'zod';
 
 /** Settings of the targets that are no IIS hosts. Secrets are not in them: they name the credential that has them. */
 
-const hasNoControls = (text: string): boolean => !/\p{Cc}/u.test(text);
+export const hasNoControls = (text: string): boolean => !/\p{Cc}/u.test(text);
 
 /** POSIX, a drive of Windows or a UNC share: which of them it must be, only the worker knows that will use it. */
-const absolutePath = z
+export const absolutePath = z
   .string()
   .max(1000)
   .regex(/^(\/|[A-Za-z]:[\\/]|\\\\[^\\/?.][^\\/]*\\[^\\/]+)/, 'an absolute path: /…, C:\\… or \\\\server\\share\\…')

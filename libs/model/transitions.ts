@@ -1,7 +1,9 @@
 import type { CertlineError } from '../errors.ts';
+import type { Certificate } from './certificate.ts';
 import {
   type AcmeOrderRef,
   type CancelledOrder,
+  type Deploy,
   type DeployedOrder,
   type Deployment,
   type FailedOrder,
@@ -83,6 +85,28 @@ export function newDeployment(id: string, request: OrderRequest, certificate: st
   const { acmeOrder: _none, ...order } = newOrder(id, request, now);
   const identifiers = order.identifiers.map(({ name }) => ({ name, status: 'valid' as const }));
   return { ...order, identifiers, status: 'issued', certificate };
+}
+
+/**
+ * A new order that puts a certificate which is there somewhere. `first` is what it was ordered with, if that is still known: a retry from
+ * validation, should it come to that, asks for a certificate of the same kind.
+ */
+export function redeployment(
+  id: string,
+  certificate: Pick<Certificate, 'id' | 'names' | 'account' | 'keyType'>,
+  deploy: Deploy,
+  first: OrderRequest | undefined,
+  now: number,
+): IssuedOrder {
+  const { names, account, keyType } = certificate;
+  const request: OrderRequest = {
+    ...{ names, account, keyType, deploy },
+    challenge: first?.challenge ?? { type: 'http-01' },
+    profile: first?.profile ?? null,
+    preferredChain: first?.preferredChain ?? null,
+    source: null,
+  };
+  return newDeployment(id, request, certificate.id, now);
 }
 
 /** Every name is proved: the CA will issue. */
@@ -172,6 +196,11 @@ export function restarted(order: PendingOrder | ValidatedOrder, now: number): Pe
     status: 'pending',
     acmeOrder: null,
   };
+}
+
+/** A worker has the order: that none came is past. */
+export function reached<T extends Order>(order: T): T {
+  return order.error?.code === 'pool_unserved' ? { ...order, error: null } : order;
 }
 
 /** Let go after its account was mended: epoch + 1, so that its job is a new one; the time it was held does not count. */

@@ -22,17 +22,25 @@ export interface StageContext<O> {
   /** Aborted when the process stops: throw its reason, the job is handed back. */
   signal: AbortSignal;
   /**
-   * Saves what must not be done twice, with a line for people in the order's history, and answers the order as it is now.
-   * Throws when somebody else has the order meanwhile: let that pass through.
+   * Saves what must not be done twice, with a line for people in the order's history and what is stored with it in one step, and answers
+   * the order as it is now. Throws when somebody else has the order meanwhile: let that pass through.
    */
-  checkpoint(changes: Partial<O>, progress?: string): Promise<O>;
+  checkpoint(changes: Partial<O>, progress?: string, also?: readonly Command[]): Promise<O>;
   /** The order as it was last saved. */
   current(): O;
 }
 
-/** A stage: says what happened by returning the order in its next status, or by throwing a `CertlineError`. May run twice at any line. */
+/** What a stage has made of an order. */
+export interface StageResult<S extends StageName> {
+  /** The order in its next status. */
+  next: Leaves<S>;
+  /** Stored together with it. */
+  also?: readonly Command[];
+}
+
+/** A stage: says what happened by what it returns, or by throwing a `CertlineError`. May run twice at any line. */
 export interface StageHandler<S extends StageName> {
-  run(order: Takes<S>, context: StageContext<Takes<S>>): Promise<Leaves<S>>;
+  run(order: Takes<S>, context: StageContext<Takes<S>>): Promise<StageResult<S>>;
 }
 
 /** The deployment stage works on all orders that are due on a target at once: one commit to the host. */

@@ -4,9 +4,11 @@ import { z } from 'zod';
 import type { Clock } from '../clock.ts';
 import { asCertlineError, CertlineError } from '../errors.ts';
 import type { HostState } from '../iis/iis-host.ts';
+import { type DriftReport, driftReportSchema } from '../model/drift.ts';
 import { errorCodeSchema } from '../model/order.ts';
 import type { Target } from '../model/target.ts';
 import type { TestStep } from '../targets/certificate-target.ts';
+import { isServed } from './heartbeat.ts';
 import { openQueues, type QueueConnection } from './queues.ts';
 import { hostRequestQueue } from './stages.ts';
 import { type RunningWorker, startWorker, type WorkerConnection } from './worker.ts';
@@ -15,15 +17,22 @@ import { type RunningWorker, startWorker, type WorkerConnection } from './worker
 interface Answers {
   read: HostState;
   test: TestStep[];
+  drift: DriftReport;
 }
 export type HostQuestion = keyof Answers;
+const questions: readonly HostQuestion[] = ['read', 'test', 'drift'];
 
 /** Hosts that this process does not open itself: a deployment worker of their pool does it for it. */
 export interface HostRequests {
-  /** The host as `IisHost.read` has it. Throws what that throws; `target_unreachable` when no worker of the pool takes the request. */
+  /**
+   * The host as `IisHost.read` has it. Throws what that throws; `pool_unserved` at once when the pool has no worker, `target_unreachable`
+   * when none takes the request.
+   */
   read(target: Target, signal: AbortSignal): Promise<HostState>;
   /** What works, as the test of the target has it. Throws as `read` does. */
   test(target: Target, signal: AbortSignal): Promise<TestStep[]>;
+  /** Whether the target is as it should be now: the report is kept, too. Throws as `read` does, and `deployment_under_way`. */
+  drift(target: Target, signal: AbortSignal): Promise<DriftReport>;
   close(): Promise<void>;
 }
 
@@ -99,7 +108,10 @@ export function createHostRequests(options: HostRequestsOptions): HostRequests {
     signal.throwIfAborted();
     const id = randomUUID();
     const keys = keysOf(prefix, id);
-    const queue = queues.of(hostRequestQueue(target.pool));
+    const name = hostRequestQueue(target.pool);
+    if (!(await isServed(options, name)))
+      throw new CertlineError('pool_unserved', `no deployment worker serves pool ${target.pool} (DEPLOYMENT_POOLS)`);
+    const queue = queues.of(name);
     const job: HostRequestJob = { id, target: target.id };
     const until = clock.now() + limitMs;
     let taken = false;
@@ -124,6 +136,11 @@ export function createHostRequests(options: HostRequestsOptions): HostRequests {
   return {
     read: (target, signal) => ask('read', target, signal),
     test: (target, signal) => ask('test', target, signal),
+    async drift(target, signal) {
+      const report = driftReportSchema.safeParse(await ask('drift', target, signal));
+      if (report.success) return report.data;
+      throw new CertlineError('target_unreachable', `a worker of pool ${target.pool} is of an older version`);
+    },
     close: queues.close,
   };
 }
@@ -149,7 +166,7 @@ export function startHostRequestWorker(askHost: HostAsker, settings: WorkerConne
     }, wantedMs);
     let answer: z.input<typeof answerSchema>;
     try {
-      const question: HostQuestion = job.name === 'test' ? 'test' : 'read';
+      const question = questions.find((one) => one === job.name) ?? 'read';
       answer = { value: await askHost(question, target, AbortSignal.any([signal, unwanted.signal])) };
     } catch (thrown) {
       if (signal.aborted) {

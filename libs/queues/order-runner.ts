@@ -3,7 +3,7 @@ import { asCertlineError, CertlineError } from '../errors.ts';
 import type { Logger } from '../logging.ts';
 import { type Metrics, observeAttempt } from '../metrics/metrics.ts';
 import { activeStage, isComplete, type Order, type StageName } from '../model/order.ts';
-import { cancelled } from '../model/transitions.ts';
+import { cancelled, reached } from '../model/transitions.ts';
 import type { OrderEventInput } from '../store/order-events.ts';
 import type { OrderStore } from '../store/orders.ts';
 import type { Command } from '../store/redis.ts';
@@ -32,7 +32,7 @@ export interface Run<S extends StageName> {
   order: Takes<S>;
   startedAt: number;
   log: Logger;
-  checkpoint(changes: Partial<Takes<S>>, progress?: string): Promise<Takes<S>>;
+  checkpoint(changes: Partial<Takes<S>>, progress?: string, also?: readonly Command[]): Promise<Takes<S>>;
 }
 
 export type BeginResult<S extends StageName> =
@@ -75,11 +75,11 @@ export function createOrderRunner<S extends StageName>(stage: S, options: Runner
       order: begun,
       startedAt,
       log,
-      async checkpoint(changes, progress) {
+      async checkpoint(changes, progress, also) {
         const now = clock.now();
         const events: OrderEventInput[] =
           progress === undefined ? [] : [{ type: 'stage_progress', at: now, stage, detail: progress }];
-        const saved = await orders.save(run.order, { ...run.order, ...changes, updatedAt: now }, events);
+        const saved = await orders.save(run.order, { ...run.order, ...changes, updatedAt: now }, events, also);
         if (saved === null) throw new StaleOrder();
         run.order = saved;
         return saved;
@@ -93,6 +93,15 @@ export function createOrderRunner<S extends StageName>(stage: S, options: Runner
     if (partOf === null) return true;
     const whole = await orders.get(partOf);
     return whole !== null && whole.status !== 'cancelled' && whole.deployments.some(({ order }) => order === id);
+  }
+
+  /** Calls off what its rollout does not want any more, and tells the rollout. */
+  async function callOff(order: Order): Promise<void> {
+    const now = clock.now();
+    const detail = 'its rollout was called off, or goes on with another order for this target';
+    const event = { type: 'order_cancelled', at: now, stage, detail } as const;
+    const saved = await orders.save<Order>(order, cancelled(order, now), [event]);
+    if (saved !== null) await producer.enqueue(saved);
   }
 
   async function refuse(order: Order, error: CertlineError): Promise<BeginResult<S>> {
@@ -117,7 +126,7 @@ export function createOrderRunner<S extends StageName>(stage: S, options: Runner
       if (epoch !== undefined && order.epoch !== epoch) return { kind: 'stale' };
       const now = clock.now();
       if (!(await isWanted(order))) {
-        await orders.save(order, cancelled(order, now), [{ type: 'order_cancelled', at: now, stage }]);
+        await callOff(order);
         return { kind: 'stale' };
       }
       const dueAt = order.nextAttemptAt ?? order.stageSince;
@@ -138,7 +147,7 @@ export function createOrderRunner<S extends StageName>(stage: S, options: Runner
         );
       }
       const started: OrderEventInput = { type: 'stage_started', at: now, stage };
-      const begun = await orders.save(order, { ...order, nextAttemptAt: null, updatedAt: now }, [started]);
+      const begun = await orders.save(order, { ...reached(order), nextAttemptAt: null, updatedAt: now }, [started]);
       if (begun === null) return { kind: 'stale' };
       metrics.stageWait.observe({ stage }, Math.max(0, now - dueAt) / 1000);
       // `activeStage` told that the status is the one this stage takes.
@@ -190,6 +199,8 @@ export function createOrderRunner<S extends StageName>(stage: S, options: Runner
         metrics.orderDuration.observe({ outcome: 'failed' }, (now - saved.createdAt) / 1000);
       // When it failed, a rollout may have to know.
       if (kind === 'restart' || kind === 'failed') await producer.enqueue(saved);
+      // Its next attempt may be days away.
+      else if (!(await isWanted(saved))) await callOff(saved);
       return { kind, order: saved };
     },
   };

@@ -1,7 +1,8 @@
 import type { Clock } from '../clock.ts';
 import { activeStage, isFinal, isForOneTarget, type Order } from '../model/order.ts';
+import { isServed } from './heartbeat.ts';
 import { openQueues, type QueueConnection } from './queues.ts';
-import { deploymentQueue, jobId, rolloutQueue } from './stages.ts';
+import { deploymentQueue, driftQueue, jobId, rolloutQueue } from './stages.ts';
 
 /** What a job carries: an id, never a copy of a record and never a secret. */
 export type StageJob = { order: string };
@@ -22,9 +23,13 @@ export interface Producer {
   ensureJob(order: Order): Promise<boolean>;
   /** Wakes the deployment of a target in its pool, after `delayMs`. */
   wakeTarget(target: string, delayMs?: number): Promise<void>;
+  /** Asks the workers of a pool to look for drift of a target; a no-op while that is asked already, however long it waits. */
+  lookForDrift(target: string, pool: string): Promise<void>;
   /** The pool whose workers deploy on a target now. */
   poolOf(target: string): Promise<string>;
   counts(queue: string): Promise<Record<string, number>>;
+  /** Whether a worker has said in the last minute that it takes the jobs of a queue. */
+  isServed(queue: string): Promise<boolean>;
   /** When the oldest waiting job was added, ms since the epoch. */
   oldestWaiting(queue: string): Promise<number | null>;
   close(): Promise<void>;
@@ -104,8 +109,14 @@ export function createProducer({ clock, poolOf, ...connection }: ProducerOptions
     },
 
     wakeTarget,
+    async lookForDrift(target, pool) {
+      const data: TargetJob = { target };
+      const options = { jobId: `drift.${target}`, removeOnComplete: true, removeOnFail: true };
+      await queues.of(driftQueue(pool)).add('look', data, options);
+    },
     poolOf,
     counts: (queue) => queues.of(queue).getJobCounts('waiting', 'active', 'delayed', 'completed', 'failed'),
+    isServed: (queue) => isServed(connection, queue),
     async oldestWaiting(queue) {
       const [job] = await queues.of(queue).getJobs(['waiting'], 0, 0, true);
       return job?.timestamp ?? null;

@@ -1,57 +1,78 @@
 import { newId } from '../model/ids.ts';
-import { type IssuedOrder, isComplete, isFinal, type Order, type Rollout } from '../model/order.ts';
-import { nextOfRollout } from '../model/rollout.ts';
-import { cancelled, partOfRollout } from '../model/transitions.ts';
+import {
+  type CancelledOrder,
+  type FailedOrder,
+  type IssuedOrder,
+  isComplete,
+  isFinal,
+  type Order,
+  type Rollout,
+  targetsOf,
+} from '../model/order.ts';
+import { afterRollout, mayBeInHand, nextOfRollout, type Parts } from '../model/rollout.ts';
+import { cancelled, partOfRollout, reached } from '../model/transitions.ts';
 import type { OrderEventInput } from '../store/order-events.ts';
 import type { RolloutJob } from './producer.ts';
 import type { WorkerSettings } from './stage-worker.ts';
-import { rolloutQueue } from './stages.ts';
+import { deploymentLease, rolloutQueue } from './stages.ts';
 import { type RunningWorker, startWorker } from './worker.ts';
 
 const concurrency = 10;
 const stage = 'deployment';
 
 /** What becomes of a rollout when one of its parts ended, or nobody has looked at it for a while. May run twice at any line. */
-function createRollouts({ orders, producer, metrics, clock, log }: WorkerSettings) {
+function createRollouts({ orders, producer, leases, metrics, clock, log }: WorkerSettings) {
+  /** What is deployed stays so: at the end of a large rollout only a few are read. */
   async function partsOf({ deployments }: Order): Promise<Map<string, Order>> {
-    const ids = deployments.flatMap(({ order }) => order ?? []);
+    const ids = deployments.flatMap(({ order, status }) => (order === null || status === 'deployed' ? [] : [order]));
     const parts = await Promise.all(ids.map(orders.get));
     return new Map(parts.flatMap((part) => (part === null ? [] : [[part.id, part]])));
   }
 
-  /** Parts that have not begun to deploy are called off; one that has comes to its end. */
-  async function callOff(whole: Order): Promise<void> {
-    for (const part of (await partsOf(whole)).values()) {
-      if (isFinal(part)) continue;
-      const now = clock.now();
-      await orders.save(part, cancelled(part, now), [{ type: 'order_cancelled', at: now, stage }]);
-    }
+  /** Whether a worker is deploying a part at this moment; one that begins from now on finds its rollout called off. */
+  async function isInHand(part: Order): Promise<boolean> {
+    const [target = ''] = targetsOf(part.request.deploy);
+    return mayBeInHand(part) && (await leases.isHeld(deploymentLease(target)));
   }
 
-  function eventsOf(next: Order, progress: readonly string[], now: number): OrderEventInput[] {
-    const events: OrderEventInput[] = progress.map((detail) => ({ type: 'stage_progress', at: now, stage, detail }));
-    if (isComplete(next))
-      events.push({ type: 'stage_completed', at: now, stage }, { type: 'order_completed', at: now });
-    if (next.status === 'failed') {
-      const { code, detail } = next.error;
-      events.push({ type: 'order_failed', at: now, stage, code, detail });
+  /** Calls off what is not being deployed at this moment: that comes to its end, so that its order says what the target has. */
+  async function calledOff(part: Order): Promise<Order> {
+    for (let current: Order | null = part; current !== null; current = await orders.get(part.id)) {
+      if (isFinal(current) || (await isInHand(current))) return current;
+      const now = clock.now();
+      const detail = 'its rollout was called off';
+      const event = { type: 'order_cancelled', at: now, stage, detail } as const;
+      const saved = await orders.save<Order>(current, cancelled(current, now), [event]);
+      if (saved !== null) return saved;
     }
-    return events;
+    return part;
+  }
+
+  function eventsOf(progress: readonly string[], now: number): OrderEventInput[] {
+    return progress.map((detail) => ({ type: 'stage_progress', at: now, stage, detail }));
+  }
+
+  function endOf(next: Order, now: number): OrderEventInput[] {
+    if (isComplete(next))
+      return [
+        { type: 'stage_completed', at: now, stage },
+        { type: 'order_completed', at: now },
+      ];
+    if (next.status !== 'failed') return [];
+    const { code, detail } = next.error;
+    return [{ type: 'order_failed', at: now, stage, code, detail }];
   }
 
   /** Places what the rollout says has begun; that it says so is saved before, so that no target gets two orders. */
-  async function placeMissing(
-    whole: IssuedOrder,
-    { waves }: Rollout,
-    parts: ReadonlyMap<string, Order>,
-  ): Promise<void> {
+  async function placeMissing(whole: IssuedOrder, { waves }: Rollout, parts: Parts): Promise<void> {
     const deploys = waves.flat();
-    for (const [at, { order: id, status }] of whole.deployments.entries()) {
+    const placing = whole.deployments.map(async ({ order: id, status }, at) => {
       const deploy = deploys[at];
-      if (id === null || status !== 'under way' || parts.has(id) || deploy === undefined) continue;
+      if (id === null || status !== 'under way' || parts.has(id) || deploy === undefined) return;
       const { order: part } = await orders.place(partOfRollout(whole, deploy, id, clock.now()));
       await producer.enqueue(part);
-    }
+    });
+    await Promise.all(placing);
   }
 
   function tell(ended: Order): void {
@@ -61,20 +82,30 @@ function createRollouts({ orders, producer, metrics, clock, log }: WorkerSetting
     else log.warn({ order: ended.id, code: ended.error?.code }, `the rollout has stopped: ${ended.error?.detail}`);
   }
 
+  /** Takes over what became of the parts that outlived the rollout; false when another writer was faster. */
+  async function settle(whole: FailedOrder | CancelledOrder): Promise<boolean> {
+    const parts = await partsOf(whole);
+    if (whole.status === 'cancelled') for (const part of parts.values()) parts.set(part.id, await calledOff(part));
+    const now = clock.now();
+    const { order: next, progress } = afterRollout(whole, parts, now);
+    return next === whole || (await orders.save<Order>(whole, next, eventsOf(progress, now))) !== null;
+  }
+
   return async (id: string): Promise<string> => {
     // Each round either ends or has been overtaken by another writer of the record.
     for (;;) {
       const whole = await orders.get(id);
       if (whole === null || whole.request.deploy.mode !== 'rollout') return 'none';
-      if (whole.status === 'cancelled') {
-        await callOff(whole);
-        return 'called off';
+      if (whole.status === 'cancelled' || whole.status === 'failed') {
+        if (await settle(whole)) return whole.status;
+        continue;
       }
       if (whole.status !== 'issued') return whole.status;
       const parts = await partsOf(whole);
       const now = clock.now();
-      const { order: next, progress } = nextOfRollout(whole, parts, now, () => newId('order', now));
-      const saved = next === whole ? whole : await orders.save<Order>(whole, next, eventsOf(next, progress, now));
+      const { order: next, progress } = nextOfRollout(reached(whole), parts, now, () => newId('order', now));
+      const events = [...eventsOf(progress, now), ...endOf(next, now)];
+      const saved = next === whole ? whole : await orders.save<Order>(whole, next, events);
       if (saved === null) continue;
       if (isFinal(saved)) tell(saved);
       if (saved.status !== 'issued') return saved.status;
@@ -87,7 +118,15 @@ function createRollouts({ orders, producer, metrics, clock, log }: WorkerSetting
 /** Passes rollouts on from wave to wave. */
 export function startRolloutWorker(settings: WorkerSettings): RunningWorker {
   const look = createRollouts(settings);
-  return startWorker<RolloutJob>({ queue: rolloutQueue, concurrency }, settings, async (job, _token, _signal) =>
-    look(job.data.order),
-  );
+  const { log } = settings;
+  return startWorker<RolloutJob>({ queue: rolloutQueue, concurrency }, settings, async (job, _token, _signal) => {
+    const { order } = job.data;
+    try {
+      return await look(order);
+    } catch (error) {
+      // Nothing is lost: the reconciler has it looked at again.
+      log.warn({ err: error, order }, 'the rollout could not be looked at');
+      throw error;
+    }
+  });
 }

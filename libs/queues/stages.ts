@@ -70,10 +70,20 @@ export function deploymentQueue(pool: string): string {
   return pool === defaultPool ? 'deployment' : `deployment-${pool}`;
 }
 
+/** Name of the lease that tells who deploys on a target now. */
+export function deploymentLease(target: string): string {
+  return `deployment.${target}`;
+}
+
 /** Queue of the rollouts, which only pass orders on: any deployment worker takes them. */
 export const rolloutQueue = 'rollout';
 
 /** Queue of the requests to the hosts of a pool: its own, so that no deployment holds them up. */
 export function hostRequestQueue(pool: string): string {
   return pool === defaultPool ? 'host-requests' : `host-requests-${pool}`;
+}
+
+/** Queue of the looks at the targets of a pool: whether they are as they should be. */
+export function driftQueue(pool: string): string {
+  return pool === defaultPool ? 'drift' : `drift-${pool}`;
 }

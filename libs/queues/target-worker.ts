@@ -4,7 +4,7 @@ import type { TargetHandler } from './handler.ts';
 import { createOrderRunner, type Run } from './order-runner.ts';
 import type { TargetJob } from './producer.ts';
 import type { WorkerSettings } from './stage-worker.ts';
-import { deploymentQueue, stages } from './stages.ts';
+import { deploymentLease, deploymentQueue, stages } from './stages.ts';
 import { type RunningWorker, startWorker } from './worker.ts';
 
 /** Orders that one job takes for a target, for one commit; the rest follow in the next. */
@@ -100,7 +100,7 @@ export function startTargetWorker(handler: TargetHandler, settings: WorkerSettin
       return 'woken';
     }
     // A queue runs one job of a target at a time; when it is moved to another pool, only the lease tells the two queues apart.
-    const held = await leases.hold(`deployment.${target}`, settings.lockDuration, (lost) =>
+    const held = await leases.hold(deploymentLease(target), settings.lockDuration, (lost) =>
       drain(job, token, signal, lost),
     );
     if (held !== null) return held.result;

@@ -1,6 +1,7 @@
 import { type Job, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
 import type { Logger } from '../logging.ts';
+import { type Pulse, startHeartbeat } from './heartbeat.ts';
 import { keepJobs } from './queues.ts';
 
 export interface WorkerConnection {
@@ -11,6 +12,8 @@ export interface WorkerConnection {
   lockDuration: number;
   /** How often that is looked for, ms. */
   stalledInterval: number;
+  /** How its workers say that they are there; as usual unless given. */
+  pulse?: Pulse;
 }
 
 /** A running worker. */
@@ -35,7 +38,7 @@ export type Processor<T> = (job: Job<T>, token: string, signal: AbortSignal) => 
 /** Works on the jobs of a queue, `concurrency` at a time. */
 export function startWorker<T>(
   { queue, concurrency }: { queue: string; concurrency: number },
-  { redis, prefix, lockDuration, stalledInterval, log }: WorkerConnection,
+  { redis, prefix, lockDuration, stalledInterval, log, pulse }: WorkerConnection,
   process: Processor<T>,
 ): RunningWorker {
   const never = new AbortController().signal;
@@ -55,8 +58,10 @@ export function startWorker<T>(
   });
   worker.on('error', (error) => log.warn({ err: error, queue }, 'the worker met an error of Redis'));
   worker.on('stalled', (job) => log.warn({ job, queue }, 'a worker fell silent: its job is taken over'));
+  const stopHeartbeat = startHeartbeat({ redis, prefix }, queue, pulse);
   return {
     async stop(graceMs) {
+      stopHeartbeat();
       const hurry = setTimeout(() => worker.cancelAllJobs('the process stops'), graceMs);
       await worker.close();
       clearTimeout(hurry);

@@ -12,7 +12,10 @@ export interface OpenedCertificate {
 }
 
 /** The chain of a certificate with the leaf first, PEM. Throws `not_found`. */
-export async function readChain(store: Store, id: string): Promise<{ certificate: Certificate; chainPem: string }> {
+export async function readChain(
+  store: Pick<Store, 'certificates'>,
+  id: string,
+): Promise<{ certificate: Certificate; chainPem: string }> {
   const certificate = await store.certificates.get(id);
   if (certificate === null) throw new CertlineError('not_found', `there is no certificate ${id}`);
   return {

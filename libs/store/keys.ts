@@ -34,6 +34,19 @@ export interface Keys {
   target(id: string): string;
   targets: string;
   targetByName: string;
+  /** A hash from place of a target to what should be there. */
+  expectations(target: string): string;
+  /** What the last look at a target found. */
+  drift(target: string): string;
+  /** Targets that were looked at, by the time since when they are in their state. */
+  drifts: string;
+  driftsByState(state: string): string;
+  /** A hash from target to the number of its places that are not as they should be; those without are not in it. */
+  driftPlaces: string;
+  /** Targets by the time of their next look. */
+  driftSchedule: string;
+  /** A hash from place to the times it was repaired. */
+  driftRepairs(target: string): string;
   credential(id: string): string;
   credentials: string;
   credentialByName: string;
@@ -77,6 +90,13 @@ export function createKeys(namespace: string): Keys {
     target: under('target'),
     targets: `${tag}:targets`,
     targetByName: `${tag}:targets:name`,
+    expectations: under('expectations'),
+    drift: under('drift'),
+    drifts: `${tag}:drifts`,
+    driftsByState: under('drifts:state'),
+    driftPlaces: `${tag}:drifts:places`,
+    driftSchedule: `${tag}:drifts:due`,
+    driftRepairs: under('drift-repairs'),
     credential: under('credential'),
     credentials: `${tag}:credentials`,
     credentialByName: `${tag}:credentials:name`,

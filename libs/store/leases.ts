@@ -11,6 +11,7 @@ export interface Leases {
    * is free after `ms`. `lost` is aborted when somebody else has it meanwhile: this process was silent for longer than that.
    */
   hold<T>(name: string, ms: number, work: (lost: AbortSignal) => Promise<T>): Promise<{ result: T } | null>;
+  isHeld(name: string): Promise<boolean>;
 }
 
 const release = `if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0`;
@@ -27,6 +28,8 @@ export function createLeases(redis: Redis, keys: Keys): Leases {
   }
 
   return {
+    isHeld: async (name) => (await redis.exists(keys.lease(name))) === 1,
+
     async withLease(name, ms, work) {
       const holder = await take(name, ms);
       if (holder === null) return false;

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { type Order, orderStatuses, stageNames } from '../model/order.ts';
 import type { Keys } from './keys.ts';
 import type { Command } from './redis.ts';
+import { type TargetEvent, targetEventSchema } from './target-events.ts';
 
 /** Kinds of event in the life of an order. */
 export const orderEventTypes = [
@@ -41,8 +42,8 @@ export type OrderEventInput = Pick<OrderEvent, 'type' | 'at'> &
 
 /** Events of one order that are kept; an order that is tried for months drops its oldest. */
 const historyLength = 200;
-/** Events of all orders that are kept for live readers; each order has its own history. */
-const streamLength = 10_000;
+/** Events of all orders and targets that are kept for live readers; each order has its own history. */
+export const streamLength = 10_000;
 /** How long a live reader rests after it got events, so that under load it reads many at once: nobody sees the difference. */
 const feedRestMs = 50;
 
@@ -74,17 +75,21 @@ export async function readHistory(redis: Redis, keys: Keys, orderId: string): Pr
   return (await redis.lrange(keys.orderHistory(orderId), 0, -1)).map(parseEvent);
 }
 
+/** An event of the stream: of an order, or of a target. */
+export type StreamEvent = OrderEvent | TargetEvent;
+const streamEventSchema = z.union([orderEventSchema, targetEventSchema]);
+
 /** A reader of events as they happen, over a connection of its own, shared by all of its listeners. */
 export interface EventFeed {
   /** Resolves once events that happen from now on will be told. */
   ready(): Promise<void>;
-  subscribe(listener: (event: OrderEvent) => void): () => void;
+  subscribe(listener: (event: StreamEvent) => void): () => void;
   close(): Promise<void>;
 }
 
 /** Starts reading at the stream's end. `redis` is closed with the feed. */
 export function createEventFeed(redis: Redis, keys: Keys, onError: (error: unknown) => void): EventFeed {
-  const listeners = new Set<(event: OrderEvent) => void>();
+  const listeners = new Set<(event: StreamEvent) => void>();
   let open = true;
 
   async function endOfStream(): Promise<string> {
@@ -100,7 +105,8 @@ export function createEventFeed(redis: Redis, keys: Keys, onError: (error: unkno
         for (const [, entries] of reply ?? []) {
           for (const [id, fields] of entries) {
             position = id;
-            const event = parseEvent(fields[1] ?? '');
+            // An event of a newer version is told as an error; those behind it are read next.
+            const event = streamEventSchema.parse(JSON.parse(fields[1] ?? ''));
             for (const listener of listeners) listener(event);
           }
         }

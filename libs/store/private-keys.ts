@@ -1,4 +1,5 @@
 import { CertlineError } from '../errors.ts';
+import type { Command } from './redis.ts';
 import type { SecretBox } from './secret-box.ts';
 import type { SecretStore } from './store.ts';
 
@@ -6,6 +7,8 @@ import type { SecretStore } from './store.ts';
 export interface PrivateKeys {
   /** The key of this name, which becomes what `make` makes if there is none: asked for twice, even by two processes, it is the same. PKCS#8 PEM. */
   obtain(name: string, make: () => Promise<string>): Promise<string>;
+  /** The command that keeps a key (PKCS#8 PEM): to be done in one step with the record that names it. */
+  keeping(name: string, privateKeyPem: string): Command;
   /** Throws `secret_unreadable` when it is gone or was sealed with a master key this process lacks. */
   open(name: string): Promise<string>;
 }
@@ -19,6 +22,7 @@ export function createPrivateKeys(secrets: SecretStore, box: SecretBox): Private
       const counts = await secrets.putOnce(name, sealed);
       return counts === sealed ? key : unseal(name, counts);
     },
+    keeping: (name, privateKeyPem) => secrets.putting(name, box.seal(name, privateKeyPem)),
     async open(name) {
       const sealed = await secrets.get(name);
       if (sealed === null) throw new CertlineError('secret_unreadable', `there is no secret ${name}`);

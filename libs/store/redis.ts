@@ -19,6 +19,7 @@ declare module 'ioredis' {
       prefix: string,
       commands: string,
     ): Result<string, Context>;
+    saveDrift(report: string, ...rest: string[]): Result<[since: string, news: number] | null, Context>;
     placeOnce(key: string, value: string, lifeMs: string, commands: string): Result<string, Context>;
   }
 }
@@ -66,6 +67,7 @@ export function connectRedis(url: string, role: RedisRole, onError: (error: Erro
   redis.defineCommand('createNamed', { numberOfKeys: 1, lua: lua('create-named') });
   redis.defineCommand('replaceNamed', { numberOfKeys: 1, lua: lua('replace-named') });
   redis.defineCommand('placeOnce', { numberOfKeys: 1, lua: lua('place-once') });
+  redis.defineCommand('saveDrift', { numberOfKeys: 1, lua: lua('save-drift') });
   redis.on('error', onError);
   return redis;
 }

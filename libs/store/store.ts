@@ -6,6 +6,9 @@ import { type Certificate, certificateSchema } from '../model/certificate.ts';
 import { type Credential, credentialSchema } from '../model/credential.ts';
 import { type Target, targetSchema } from '../model/target.ts';
 import { type ChallengeAnswers, createChallengeAnswers } from './challenge-answers.ts';
+import { createDriftReports, type DriftReports } from './drift-reports.ts';
+import { createDriftSchedule, type DriftSchedule } from './drift-schedule.ts';
+import { createExpectations, type ExpectationStore } from './expectations.ts';
 import { createKeys, type Keys } from './keys.ts';
 import { createLeases, type Leases } from './leases.ts';
 import { type OrderEvent, readHistory } from './order-events.ts';
@@ -13,9 +16,12 @@ import { createOrderStore, type OrderStore } from './orders.ts';
 import { createRecordStore, type RecordStore } from './records.ts';
 import type { Command } from './redis.ts';
 
-export interface CertificateStore extends Omit<RecordStore<Certificate>, 'create' | 'put' | 'update' | 'remove'> {
+export interface CertificateStore
+  extends Omit<RecordStore<Certificate>, 'create' | 'creating' | 'put' | 'update' | 'remove'> {
   /** Stores a certificate whose id is new with its chain (PEM of what follows the leaf), which is kept once however many have it. Doing it twice is harmless. */
   create(certificate: Omit<Certificate, 'chain'>, chainPem: string): Promise<Certificate>;
+  /** The commands that store a certificate as `create` does: to be done in one step with the order that it completes. */
+  creating(certificate: Omit<Certificate, 'chain'>, chainPem: string): Command[];
   getChain(name: string): Promise<string | null>;
   findByThumbprint(thumbprint: string): Promise<Certificate | null>;
   /** Those of some thumbprints (upper-case hexadecimal) that are of certificates of certline. */
@@ -50,6 +56,9 @@ export interface Store {
   certificates: CertificateStore;
   accounts: RecordStore<Account>;
   targets: RecordStore<Target>;
+  expectations: ExpectationStore;
+  driftReports: DriftReports;
+  driftSchedule: DriftSchedule;
   credentials: RecordStore<Credential>;
   apiKeys: RecordStore<ApiKey>;
   secrets: SecretStore;
@@ -69,6 +78,14 @@ export function createStore(redis: Redis, namespace: string): Store {
       [keys.certificatesByRenewal, renewAt],
     ],
   });
+  function withChain(certificate: Omit<Certificate, 'chain'>, chainPem: string) {
+    const chain = createHash('sha256').update(chainPem).digest('hex');
+    const also: Command[] = [
+      ['SET', keys.chain(chain), chainPem, 'NX'],
+      ['HSET', keys.certificateByThumbprint, certificate.thumbprint, certificate.id],
+    ];
+    return { record: { ...certificate, chain }, also };
+  }
   return {
     keys,
     orders: createOrderStore(redis, keys),
@@ -76,13 +93,13 @@ export function createStore(redis: Redis, namespace: string): Store {
     certificates: {
       ...certificates,
       async create(certificate, chainPem) {
-        const chain = createHash('sha256').update(chainPem).digest('hex');
-        const record = { ...certificate, chain };
-        await certificates.create(record, [
-          ['SET', keys.chain(chain), chainPem, 'NX'],
-          ['HSET', keys.certificateByThumbprint, certificate.thumbprint, certificate.id],
-        ]);
+        const { record, also } = withChain(certificate, chainPem);
+        await certificates.create(record, also);
         return record;
+      },
+      creating(certificate, chainPem) {
+        const { record, also } = withChain(certificate, chainPem);
+        return [...certificates.creating(record), ...also];
       },
       async findByThumbprint(thumbprint) {
         const id = await redis.hget(keys.certificateByThumbprint, thumbprint);
@@ -125,6 +142,9 @@ export function createStore(redis: Redis, namespace: string): Store {
         name: ({ name }) => name.toLowerCase(),
       },
     }),
+    expectations: createExpectations(redis, keys),
+    driftReports: createDriftReports(redis, keys),
+    driftSchedule: createDriftSchedule(redis, keys),
     credentials: createRecordStore(redis, credentialSchema, {
       record: keys.credential,
       index: keys.credentials,

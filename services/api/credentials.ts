@@ -7,7 +7,7 @@ import type { Target } from '#libs/model/target';
 import type { RecordStore } from '#libs/store/records';
 import type { SecretBox } from '#libs/store/secret-box';
 import type { SecretStore } from '#libs/store/store';
-import { invalid } from './deploy-body.ts';
+import { invalid } from './field-problems.ts';
 import { type Route, route } from './route.ts';
 import { methodOf, readSshSecret, sshSecretFields } from './ssh-secrets.ts';
 import { credentialsOf } from './target-bodies.ts';

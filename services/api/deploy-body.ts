@@ -1,10 +1,20 @@
 import { z } from 'zod';
-import { CertlineError, type ErrorCode, type Problem } from '#libs/errors';
-import type { Deploy } from '#libs/model/order';
 import type { Target } from '#libs/model/target';
 
 /** A SID, or an account with or without its domain: what Windows takes for a name of somebody. */
 const reader = /^(S-1-\d+(-\d+)+|[^"/\\[\]:;|=,+*?<>@\p{Cc}]+(\\[^"/\\[\]:;|=,+*?<>@\p{Cc}]+)?|[\w.-]+@[\w.-]+)$/u;
+
+const planHash = z.string().regex(/^[0-9a-f]{64}$/, 'the `planHash` of a preview');
+const site = z.number().int().positive();
+/** Targets of one order, at the most. */
+const maxTargets = 500;
+
+const namedTarget = z.strictObject({
+  target: z.string(),
+  site: site.exactOptional().describe('Id of the IIS site there; `deploy.site` by default'),
+  planHash: planHash.exactOptional().describe('Of the preview, for this target'),
+});
+export type NamedTarget = z.output<typeof namedTarget>;
 
 export const deployBody = z.strictObject({
   mode: z
@@ -13,8 +23,34 @@ export const deployBody = z.strictObject({
     .describe(
       'By default `site` on IIS hosts, `store` at other targets, which take no other and no options. `site`: the bindings of one site; `auto`: every started site with a matching host name; `all`; `store`: import, bind nothing; `none`',
     ),
-  target: z.string().optional().describe('A target; the source’s by default'),
-  site: z.number().int().positive().optional().describe('Id of the IIS site; the source’s by default'),
+  target: z.string().exactOptional().describe('A target; the source’s by default'),
+  targets: z
+    .array(
+      z.union([z.string(), namedTarget], {
+        error: 'the id of a target, or an object with its id as `target`, and `site` (a number) or `planHash`',
+      }),
+    )
+    .min(1)
+    .max(maxTargets)
+    .exactOptional()
+    .describe(
+      'Several targets instead of one, in the order they are deployed to. All other options apply to all IIS hosts among them; other targets take the certificate as it is',
+    ),
+  waves: z
+    .array(
+      z.union([z.number().int().positive(), z.literal('rest')], {
+        error: 'how many targets the wave has, 1 or more, or "rest"',
+      }),
+    )
+    .min(1)
+    .max(maxTargets)
+    .exactOptional()
+    .describe(
+      'How many of `targets` are deployed to at a time; `rest`, as the last, is all that are left. A wave begins when all targets of the one before have the certificate. Without it all are one wave',
+    ),
+  site: site
+    .exactOptional()
+    .describe('Id of the IIS site, with `targets` of all that name none; the source’s by default, on its target'),
   updateOnly: z.boolean().exactOptional().describe('Add no https bindings'),
   addMissing: z.boolean().exactOptional().describe('Also bind names that have no http binding'),
   blankHost: z.boolean().exactOptional().describe('Also bindings without a host name'),
@@ -43,50 +79,14 @@ export const deployBody = z.strictObject({
     .max(20)
     .exactOptional()
     .describe('SIDs or accounts that may read the private key, besides the administrators and IIS itself'),
-  planHash: z
-    .string()
-    .regex(/^[0-9a-f]{64}$/, 'the `planHash` of a preview')
-    .exactOptional()
-    .describe('Of the preview: with another plan than that nothing is changed'),
+  planHash: planHash.exactOptional().describe('Of the preview: with another plan than that nothing is changed'),
 });
 export type DeployBody = z.output<typeof deployBody>;
 
-/** One field of a request as the error that names it. */
-export function invalid(path: string, code: ErrorCode, detail: string): CertlineError {
-  return new CertlineError(code, detail, { problems: [{ path, code, detail }] });
+/** The site that the names of an order come from. */
+export interface SourceSite {
+  target: string;
+  site: number;
 }
-
-/** To a target that is no IIS host a certificate goes as it is: there is nothing to choose. */
-function deliveryOf({ mode = 'store', target: _target, ...options }: DeployBody, { id, kind }: Target): Deploy {
-  const wrong = [...(mode === 'store' ? [] : ['mode']), ...Object.keys(options)];
-  const problems = wrong.map((field): Problem => {
-    const detail =
-      field === 'mode' ? `a target of kind ${kind} takes no mode but store` : `is for IIS hosts, and ${id} is none`;
-    return { path: `deploy.${field}`, code: 'request_invalid', detail };
-  });
-  if (problems.length === 0) return { mode: 'store', target: id };
-  const detail = problems.map((problem) => `${problem.path}: ${problem.detail}`).join('; ');
-  throw new CertlineError('request_invalid', detail, { problems });
-}
-
-/**
- * What a request's `deploy` means, with what its source says for it. `source` is the site that the names come from, if they come from one.
- * Throws with the field that is wrong; `findTarget` throws when there is no such target.
- */
-export async function deployOf(
-  deploy: DeployBody | undefined,
-  source: { target: string; site: number } | undefined,
-  findTarget: (id: string, path: string) => Promise<Target>,
-): Promise<Deploy> {
-  if (!deploy) return source ? { mode: 'site', target: source.target, site: source.site } : { mode: 'none' };
-  const { mode = 'site', target = source?.target, site, ...options } = deploy;
-  if (mode === 'none') return { mode };
-  if (target === undefined) throw invalid('deploy.target', 'request_invalid', 'name the target to deploy to');
-  const found = await findTarget(target, 'deploy.target');
-  if (found.kind !== 'iis') return deliveryOf(deploy, found);
-  const chosen = site ?? (target === source?.target ? source.site : undefined);
-  if (mode !== 'site') return { mode, target, ...options };
-  if (chosen === undefined)
-    throw invalid('deploy.site', 'request_invalid', 'name the site to deploy to, or another mode');
-  return { mode, target, site: chosen, ...options };
-}
+/** A target that a request names at `path`. Throws `target_unknown` with that field. */
+export type FindTarget = (id: string, path: string) => Promise<Target>;

@@ -5,20 +5,16 @@ import type { Logger } from '#libs/logging';
 import type { Certificate } from '#libs/model/certificate';
 import { newId } from '#libs/model/ids';
 import type { Deploy, IssuedOrder } from '#libs/model/order';
-import { newDeployment } from '#libs/model/transitions';
+import { redeployment } from '#libs/model/transitions';
 import type { Producer } from '#libs/queues/producer';
 import type { OrderStore } from '#libs/store/orders';
 import type { CertificateStore } from '#libs/store/store';
-import { type DeployBody, deployBody, deployOf, invalid } from './deploy-body.ts';
-import {
-  createHostPlans,
-  deploymentView,
-  type HostPlans,
-  type HostPlansDeps,
-  hostErrors,
-  planErrors,
-} from './host-plans.ts';
+import { type DeployBody, deployBody } from './deploy-body.ts';
+import { deploymentView } from './deployment-view.ts';
+import { invalid } from './field-problems.ts';
+import { createHostPlans, type HostPlans, type HostPlansDeps, hostErrors, planErrors } from './host-plans.ts';
 import { createOrderPlacer, idempotencyHeader } from './place-order.ts';
+import { deployOf } from './read-deploy.ts';
 import { type Route, route } from './route.ts';
 import { orderView } from './views.ts';
 
@@ -58,18 +54,9 @@ export function deploymentRoutes(deps: DeploymentRoutesDeps): Route[] {
   }
 
   async function orderOf(certificate: Certificate, deploy: Deploy): Promise<IssuedOrder> {
-    const { names, account, keyType } = certificate;
-    // A retry from validation, should it come to that, asks for a certificate of the same kind.
     const first = (await orders.get(certificate.order))?.request;
-    const request = {
-      ...{ names, account, keyType, deploy },
-      challenge: first?.challenge ?? { type: 'http-01' as const },
-      profile: first?.profile ?? null,
-      preferredChain: first?.preferredChain ?? null,
-      source: null,
-    };
     const now = clock.now();
-    return newDeployment(newId('order', now), request, certificate.id, now);
+    return redeployment(newId('order', now), certificate, deploy, first, now);
   }
 
   return [
@@ -79,7 +66,8 @@ export function deploymentRoutes(deps: DeploymentRoutesDeps): Route[] {
       scope: 'orders:read',
       tag,
       summary: 'Look at what a deployment of a certificate would do',
-      description: 'Reads the host and plans its bindings. Nothing is stored or changed.',
+      description:
+        'Reads the host, or each of several, and plans its bindings. With `targets`, one that does not answer or that nothing fits on has an `error` and hides no other. Nothing is stored or changed.',
       body: deploymentBody,
       answers: {
         200: {
@@ -89,7 +77,7 @@ export function deploymentRoutes(deps: DeploymentRoutesDeps): Route[] {
       },
       errors: ['not_found', ...planErrors, ...hostErrors],
       async handle({ params, body, signal }) {
-        const plans = createHostPlans({ ...hosts, certificates });
+        const plans = createHostPlans({ ...hosts, certificates, clock });
         const { certificate, deploy } = await read(params.id, body.deploy, plans);
         return { status: 200, json: { deployments: await plans.preview(deploy, certificate, signal) } };
       },
@@ -100,7 +88,8 @@ export function deploymentRoutes(deps: DeploymentRoutesDeps): Route[] {
       scope: 'orders:write',
       tag,
       summary: 'Deploy a certificate that is there',
-      description: 'Places an order that begins at the deployment stage with this certificate.',
+      description:
+        'Places an order that begins at the deployment stage with this certificate. With `targets` it has an order for each of them, wave after wave.',
       headers: idempotencyHeader,
       body: deploymentBody,
       answers: { 202: { description: 'The order, with its URL in `Location`', schema: orderView } },
@@ -111,7 +100,7 @@ export function deploymentRoutes(deps: DeploymentRoutesDeps): Route[] {
           key,
           body: { certificate: params.id, ...body },
           async make() {
-            const plans = createHostPlans({ ...hosts, certificates });
+            const plans = createHostPlans({ ...hosts, certificates, clock });
             const { certificate, deploy } = await read(params.id, body.deploy, plans);
             await plans.check(deploy, certificate, signal);
             return orderOf(certificate, deploy);

@@ -41,7 +41,7 @@ export function eventRoutes({ findOrder, history, feed }: EventRoutesDeps): Rout
     };
     // Listen before the history is read, so that nothing falls between the two.
     const unsubscribe = feed.subscribe((event) => {
-      if (event.order !== order.id) return;
+      if (!('order' in event) || event.order !== order.id) return;
       if (ready) send(event);
       else early.push(event);
     });

@@ -1,65 +1,24 @@
-import { z } from 'zod';
-import { CertlineError, type ErrorCode } from '#libs/errors';
+import type { Clock } from '#libs/clock';
+import { CertlineError, type ErrorCode, type Problem } from '#libs/errors';
 import type { BindingPlan, PlannedCertificate } from '#libs/iis/binding-plan';
-import { defaultStore, planDeployment } from '#libs/iis/deployment-plan';
+import { planDeployment } from '#libs/iis/deployment-plan';
 import type { HostState } from '#libs/iis/iis-host';
-import { describePlan } from '#libs/iis/plan-preview';
+import { sideBySide } from '#libs/iis/side-by-side';
 import { type Deploy, isForOneTarget, type TargetDeploy } from '#libs/model/order';
-import type { DeliveryTarget, Target } from '#libs/model/target';
+import type { DeliveryTarget, IisTarget, Target } from '#libs/model/target';
 import type { CertificateStore } from '#libs/store/store';
 import { plannedWrites } from '#libs/targets/planned-writes';
-import { invalid } from './deploy-body.ts';
+import type { FindTarget } from './deploy-body.ts';
+import { type DeploymentView, viewDelivery, viewFailure, viewPlan } from './deployment-view.ts';
+import { invalid, noting, refusal } from './field-problems.ts';
 import type { OpenHost } from './hosts.ts';
 
-/** How long a request that only asks whether an order could be deployed waits for its host. */
+/** How long a request that only asks whether an order could be deployed waits for one host. */
 const usualPatienceMs = 10_000;
-/** Stands for a certificate that is not there yet: no host has it. */
-export const noThumbprint = '0'.repeat(40);
-
-const servedView = z.object({
-  thumbprint: z.string().nullable(),
-  store: z.string().nullable(),
-  sslFlags: z.number(),
-});
-
-export const deploymentView = z.object({
-  target: z.object({ id: z.string(), name: z.string(), kind: z.string() }),
-  mode: z.string(),
-  site: z.number().nullable().describe('The site that was chosen'),
-  store: z.string().nullable().describe('Where the certificate goes to; null where there are no stores'),
-  writes: z.array(z.string()).describe('What would be written at a target that is no IIS host'),
-  bindings: z
-    .array(
-      z.object({
-        siteId: z.number(),
-        site: z.string(),
-        protocol: z.enum(['https', 'ftp']),
-        bindingInformation: z.string().describe('Empty with `ftp`, whose certificate is the site’s'),
-        before: servedView.nullable().describe('Null for a binding that would be added'),
-        after: servedView.nullable().describe('Null for a binding that would be removed'),
-        reason: z.string(),
-      }),
-    )
-    .describe(`As they are and as they would be; ${noThumbprint} is the certificate that is not issued yet`),
-  skipped: z.array(
-    z.object({
-      siteId: z.number(),
-      protocol: z.enum(['https', 'ftp']),
-      bindingInformation: z.string(),
-      reason: z.string(),
-    }),
-  ),
-  warnings: z.array(z.string()),
-  shared: z
-    .array(z.object({ record: z.string(), siteIds: z.array(z.number()) }))
-    .describe('Records of http.sys from which several bindings take their certificate'),
-  unbound: z.array(z.string()).describe('Names that no binding would answer for with this certificate'),
-  planHash: z
-    .string()
-    .nullable()
-    .describe('Give it as `deploy.planHash`, and nothing but this is done; null at a target that is no IIS host'),
-});
-export type DeploymentView = z.input<typeof deploymentView>;
+/** How long it waits for all hosts of a rollout, and how long a preview does, in patiences: a person may wait longer for a whole farm. */
+const patiences = { check: 3, preview: 12 };
+/** Hosts that one request reads at a time. */
+const hostsAtOnce = 8;
 
 /** What a host may answer instead of its state. */
 export const hostErrors: ErrorCode[] = [
@@ -76,65 +35,81 @@ export const hostErrors: ErrorCode[] = [
 /** What is wrong with a deployment, whatever is deployed. */
 export const planErrors: ErrorCode[] = ['target_unknown', 'site_not_found', 'nothing_to_bind', 'plan_drifted'];
 
-/** The fields that the errors of planning are about. */
-const pathOf: Partial<Record<ErrorCode, string>> = { site_not_found: 'deploy.site', nothing_to_bind: 'deploy' };
-
 export interface HostPlansDeps {
   findTarget(id: string): Promise<Target | null>;
   openHost: OpenHost;
   certificates: Pick<CertificateStore, 'knownThumbprints'>;
-  /** How long `check` waits for the host. */
+  clock: Clock;
+  /** How long `check` waits for a host. */
   patienceMs?: number;
 }
 
-/** A host as one request sees it: read once, however often it is asked for. */
+/** Hosts as one request sees them: each is read once, however often it is asked for. */
 export interface HostPlans {
-  /** Throws `target_unknown` with the field that names it. */
-  target(id: string, path: string): Promise<Target>;
+  target: FindTarget;
   state(target: Target, signal: AbortSignal): Promise<HostState>;
-  /** What a deployment would do. Throws what the host throws; `site_not_found`, `nothing_to_bind` with the field. */
+  /**
+   * What a deployment would do, for each target. For one target it throws what the host throws; `site_not_found`, `nothing_to_bind` with
+   * the field. Of several targets each has its own error, and hides no other.
+   */
   preview(deploy: Deploy, certificate: PlannedCertificate, signal: AbortSignal): Promise<DeploymentView[]>;
   /**
    * Refuses a deployment that would fail now, for it would fail after it cost a certificate, and one whose plan is not the given one
-   * any more (`plan_drifted`). A host that does not answer now may be back when the certificate is there.
+   * any more (`plan_drifted`); with the field of every target of which that is so. A host that does not answer now may be back when the
+   * certificate is there.
    */
   check(deploy: Deploy, certificate: PlannedCertificate, signal: AbortSignal): Promise<void>;
 }
 
-function view(target: Target, deploy: TargetDeploy, state: HostState, plan: BindingPlan): DeploymentView {
-  return {
-    target: { id: target.id, name: target.name, kind: target.kind },
-    mode: deploy.mode,
-    site: deploy.site ?? null,
-    store: deploy.store ?? defaultStore,
-    writes: [],
-    bindings: describePlan(state, plan),
-    skipped: plan.skipped,
-    warnings: plan.warnings,
-    shared: plan.shared,
-    unbound: plan.unbound,
-    planHash: plan.hash,
-  };
+/** One target of a deployment, and where the request says so. */
+interface Place {
+  deploy: TargetDeploy;
+  /** Null for the only one. */
+  wave: number | null;
+  path: string;
+}
+
+function placesOf(deploy: Deploy): Place[] {
+  if (deploy.mode === 'none') return [];
+  if (isForOneTarget(deploy)) return [{ deploy, wave: null, path: 'deploy' }];
+  // The waves are the targets of the request in their order.
+  return deploy.waves
+    .flatMap((wave, at) => wave.map((one) => ({ deploy: one, wave: at + 1 })))
+    .map((one, at) => ({ ...one, path: `deploy.targets[${at}]` }));
+}
+
+function fieldOf({ wave, path }: Place, code: ErrorCode): string {
+  switch (code) {
+    case 'site_not_found':
+      return `${path}.site`;
+    case 'plan_drifted':
+      return `${path}.planHash`;
+    case 'request_invalid':
+      // In a list the target may be a plain id, which has no fields.
+      return wave === null ? `${path}.target` : path;
+    default:
+      return path;
+  }
+}
+
+/** An error about one target, with the field that it is about; of several targets its name is said. */
+function invalidAt(place: Place, { name }: Target, code: ErrorCode, detail: string): CertlineError {
+  return invalid(fieldOf(place, code), code, place.wave === null ? detail : `${name}: ${detail}`);
 }
 
 /** What would be written; a name that nothing can be called after there is told with the field. */
-function deliveryView(target: DeliveryTarget, { names }: PlannedCertificate): DeploymentView {
-  const { id, name, kind } = target;
-  let writes: string[];
+function writesAt(place: Place, target: DeliveryTarget, { names }: PlannedCertificate): string[] {
   try {
-    writes = plannedWrites(target, names);
+    return plannedWrites(target, names);
   } catch (error) {
-    if (error instanceof CertlineError) throw invalid('deploy.target', 'request_invalid', error.message);
+    if (error instanceof CertlineError) throw invalidAt(place, target, 'request_invalid', error.message);
     throw error;
   }
-  return {
-    ...{ target: { id, name, kind }, mode: 'store', site: null, store: null, writes, bindings: [] },
-    ...{ skipped: [], warnings: [], shared: [], unbound: [], planHash: null },
-  };
 }
 
 /** Plans for one request. */
-export function createHostPlans({ findTarget, openHost, certificates, patienceMs }: HostPlansDeps): HostPlans {
+export function createHostPlans({ findTarget, openHost, certificates, clock, patienceMs }: HostPlansDeps): HostPlans {
+  const patience = patienceMs ?? usualPatienceMs;
   const states = new Map<string, Promise<HostState>>();
 
   async function target(id: string, path: string): Promise<Target> {
@@ -149,48 +124,99 @@ export function createHostPlans({ findTarget, openHost, certificates, patienceMs
     return reading;
   }
 
-  async function plan(host: HostState, certificate: PlannedCertificate, deploy: TargetDeploy): Promise<BindingPlan> {
+  /** As `state`, but no longer than a request waits for one host of many, or `limit` lets it: `target_timeout`. */
+  async function stateSoon(of: Target, signal: AbortSignal, limit: AbortSignal): Promise<HostState> {
+    const own = AbortSignal.timeout(patience);
+    try {
+      return await state(of, AbortSignal.any([signal, limit, own]));
+    } catch (error) {
+      if (error instanceof CertlineError || signal.aborted || !(own.aborted || limit.aborted)) throw error;
+      const detail = own.aborted
+        ? `${of.name} did not answer in ${patience / 1000} s`
+        : 'there was no time left for it: look at fewer targets at once';
+      throw new CertlineError('target_timeout', detail);
+    }
+  }
+
+  async function planOf(
+    host: HostState,
+    certificate: PlannedCertificate,
+    place: Place,
+    of: Target,
+  ): Promise<BindingPlan> {
     const served = host.sites.flatMap(({ bindings, ftp }) => [...bindings, ...(ftp ? [ftp] : [])]);
     const thumbprints = served.flatMap(({ thumbprint }) => (thumbprint === null ? [] : [thumbprint.toUpperCase()]));
     const ours = await certificates.knownThumbprints([...new Set(thumbprints)]);
     try {
-      return planDeployment(host, certificate, deploy, ours);
+      return planDeployment(host, certificate, place.deploy, ours);
     } catch (error) {
-      const path = error instanceof CertlineError ? pathOf[error.code] : undefined;
-      if (!(error instanceof CertlineError) || path === undefined) throw error;
-      throw invalid(path, error.code, error.message);
+      if (!(error instanceof CertlineError)) throw error;
+      if (error.code !== 'site_not_found' && error.code !== 'nothing_to_bind') throw error;
+      throw invalidAt(place, of, error.code, error.message);
     }
+  }
+
+  async function viewOf(
+    place: Place,
+    of: Target,
+    certificate: PlannedCertificate,
+    read: (of: IisTarget) => Promise<HostState>,
+  ): Promise<DeploymentView> {
+    const viewed = { target: of, deploy: place.deploy, wave: place.wave, now: clock.now() };
+    if (of.kind !== 'iis') return viewDelivery(viewed, writesAt(place, of, certificate));
+    const host = await read(of);
+    return viewPlan(viewed, host, await planOf(host, certificate, place, of));
+  }
+
+  /** Throws when the deployment would fail there, or is not what was agreed to. */
+  async function checkAt(
+    place: Place,
+    certificate: PlannedCertificate,
+    signal: AbortSignal,
+    limit: AbortSignal,
+  ): Promise<void> {
+    const of = await target(place.deploy.target, `${place.path}.target`);
+    if (of.kind !== 'iis') {
+      writesAt(place, of, certificate);
+      return;
+    }
+    let host: HostState;
+    try {
+      host = await stateSoon(of, signal, limit);
+    } catch (error) {
+      if (error instanceof CertlineError) return;
+      throw error;
+    }
+    const { hash } = await planOf(host, certificate, place, of);
+    if (place.deploy.planHash === undefined || place.deploy.planHash === hash) return;
+    throw invalidAt(place, of, 'plan_drifted', `${of.name} has changed since the preview: the plan is ${hash} now`);
   }
 
   return {
     target,
     state,
     async preview(deploy, certificate, signal) {
-      if (!isForOneTarget(deploy)) return [];
-      const of = await target(deploy.target, 'deploy.target');
-      if (of.kind !== 'iis') return [deliveryView(of, certificate)];
-      const host = await state(of, signal);
-      return [view(of, deploy, host, await plan(host, certificate, deploy))];
+      const limit = AbortSignal.timeout(patiences.preview * patience);
+      return sideBySide(placesOf(deploy), hostsAtOnce, async (place) => {
+        const of = await target(place.deploy.target, `${place.path}.target`);
+        if (place.wave === null) return viewOf(place, of, certificate, (host) => state(host, signal));
+        try {
+          return await viewOf(place, of, certificate, (host) => stateSoon(host, signal, limit));
+        } catch (error) {
+          if (!(error instanceof CertlineError)) throw error;
+          return viewFailure({ target: of, deploy: place.deploy, wave: place.wave, now: clock.now() }, error);
+        }
+      });
     },
     async check(deploy, certificate, signal) {
-      if (!isForOneTarget(deploy)) return;
-      const of = await target(deploy.target, 'deploy.target');
-      if (of.kind !== 'iis') {
-        deliveryView(of, certificate);
-        return;
-      }
-      const patience = AbortSignal.timeout(patienceMs ?? usualPatienceMs);
-      let host: HostState;
-      try {
-        host = await state(of, AbortSignal.any([signal, patience]));
-      } catch (error) {
-        if (error instanceof CertlineError || (patience.aborted && !signal.aborted)) return;
-        throw error;
-      }
-      const { hash } = await plan(host, certificate, deploy);
-      if (deploy.planHash === undefined || deploy.planHash === hash) return;
-      const detail = `${of.name} has changed since the preview: the plan is ${hash} now`;
-      throw invalid('deploy.planHash', 'plan_drifted', detail);
+      const limit = AbortSignal.timeout(patiences.check * patience);
+      const found = await sideBySide(placesOf(deploy), hostsAtOnce, async (place) => {
+        const problems: Problem[] = [];
+        await noting(problems, () => checkAt(place, certificate, signal, limit));
+        return problems;
+      });
+      const problems = found.flat();
+      if (problems.length > 0) throw refusal(problems);
     },
   };
 }

@@ -1,5 +1,4 @@
 import { z } from 'zod';
-import type { Clock } from '#libs/clock';
 import { CertlineError, type Problem } from '#libs/errors';
 import type { Account } from '#libs/model/account';
 import { keyTypes } from '#libs/model/certificate';
@@ -7,14 +6,11 @@ import { parseNames } from '#libs/model/domain-name';
 import { newId } from '#libs/model/ids';
 import { challengeTypes, type OrderRequest, type PendingOrder } from '#libs/model/order';
 import { newOrder } from '#libs/model/transitions';
-import { deployBody, deployOf, invalid } from './deploy-body.ts';
-import {
-  createHostPlans,
-  type DeploymentView,
-  type HostPlans,
-  type HostPlansDeps,
-  noThumbprint,
-} from './host-plans.ts';
+import { deployBody } from './deploy-body.ts';
+import { type DeploymentView, noThumbprint } from './deployment-view.ts';
+import { invalid, noting, refusal } from './field-problems.ts';
+import { createHostPlans, type HostPlans, type HostPlansDeps } from './host-plans.ts';
+import { deployOf } from './read-deploy.ts';
 import { namePolicyOf, siteNamesOf } from './site-names.ts';
 
 export const orderBody = z.strictObject({
@@ -34,25 +30,13 @@ export type OrderBody = z.output<typeof orderBody>;
 
 export interface IntakeDeps extends HostPlansDeps {
   findAccount(id: string): Promise<Account | null>;
-  clock: Clock;
 }
 
 /** What becomes of a request for an order. Both check all of it, store nothing and call no CA; both throw with every field that is wrong. */
 export interface Intake {
   order(body: OrderBody, signal: AbortSignal): Promise<PendingOrder>;
-  /** As `order`, with what would be deployed; throws when the host does not answer. */
+  /** As `order`, with what would be deployed; throws when the only host does not answer. */
   preview(body: OrderBody, signal: AbortSignal): Promise<{ request: OrderRequest; deployments: DeploymentView[] }>;
-}
-
-/** The value of a check; a field that is wrong is noted, so that the others are looked at too. */
-async function noting<T>(problems: Problem[], check: () => T | Promise<T>): Promise<T | null> {
-  try {
-    return await check();
-  } catch (error) {
-    if (!(error instanceof CertlineError) || !error.problems) throw error;
-    problems.push(...error.problems);
-    return null;
-  }
 }
 
 /** Names of a site; those that no public CA validates are left out and told, since nobody typed them. */
@@ -100,7 +84,7 @@ function typedNames({ names, source }: OrderBody, account: Account | null): stri
   return [];
 }
 
-export function createIntake({ findAccount, clock, ...hosts }: IntakeDeps): Intake {
+export function createIntake({ findAccount, ...hosts }: IntakeDeps): Intake {
   async function accountOf({ account: id }: OrderBody): Promise<Account> {
     const account = await findAccount(id);
     if (account === null) throw invalid('account', 'account_unknown', `there is no account ${id}`);
@@ -113,9 +97,7 @@ export function createIntake({ findAccount, clock, ...hosts }: IntakeDeps): Inta
     const account = await noting(problems, () => accountOf(body));
     const typed = await noting(problems, () => typedNames(body, account));
     const deploy = await noting(problems, () => deployOf(body.deploy, body.source, plans.target));
-    const [first] = problems;
-    if (first || !challenge || !account || !typed || !deploy)
-      throw new CertlineError(first?.code ?? 'unexpected', first?.detail ?? 'nothing is wrong', { problems });
+    if (problems.length > 0 || !challenge || !account || !typed || !deploy) throw refusal(problems);
 
     // Last: it asks the target's host.
     const read = body.source ? await namesOfSite(plans, body.source, account, signal) : null;
@@ -136,7 +118,7 @@ export function createIntake({ findAccount, clock, ...hosts }: IntakeDeps): Inta
       const plans = createHostPlans(hosts);
       const request = await requestOf(body, plans, signal);
       await plans.check(request.deploy, { names: request.names, thumbprint: noThumbprint }, signal);
-      const now = clock.now();
+      const now = hosts.clock.now();
       return newOrder(newId('order', now), request, now);
     },
     async preview(body, signal) {

@@ -8,7 +8,8 @@ import { cancelled, isCancellable, retried, retryableStages } from '#libs/model/
 import type { Producer } from '#libs/queues/producer';
 import type { OrderEventInput } from '#libs/store/order-events';
 import type { OrderStore } from '#libs/store/orders';
-import { deploymentView, hostErrors, planErrors } from './host-plans.ts';
+import { deploymentView } from './deployment-view.ts';
+import { hostErrors, planErrors } from './host-plans.ts';
 import { type Intake, orderBody } from './order-intake.ts';
 import { createOrderPlacer, enqueueOrder, idempotencyHeader } from './place-order.ts';
 import { type Route, route } from './route.ts';
@@ -49,6 +50,12 @@ const retryBody = z
     from: z.enum(stageNames).optional().describe('The stage to take it up from; the latest possible by default'),
   })
   .optional();
+
+/** A part goes with its rollout: what is done to it alone, the rollout would not know. */
+function refusePart({ id, partOf }: Order, what: string): void {
+  if (partOf === null) return;
+  throw new CertlineError('order_state_conflict', `${id} is a part of ${partOf}: ${what} that one`);
+}
 
 /** How often a change by hand is tried against workers that change the order at the same time. */
 const tries = 10;
@@ -97,7 +104,7 @@ export function orderRoutes({ orders, producer, intake, clock, log }: OrderRoute
       tag,
       summary: 'Look at what an order would do',
       description:
-        'Checks the same as an order, reads the host and plans its bindings. Nothing is stored and no CA is asked.',
+        'Checks the same as an order, reads the host and plans its bindings. With `targets`, one that does not answer or that nothing fits on has an `error` and hides no other. Nothing is stored and no CA is asked.',
       body: orderBody,
       answers: { 200: { description: 'What an order with this body would do', schema: previewView } },
       errors: [...nameErrors, ...intakeErrors, ...hostErrors],
@@ -139,11 +146,14 @@ export function orderRoutes({ orders, producer, intake, clock, log }: OrderRoute
       scope: 'orders:write',
       tag,
       summary: 'Take a failed order up again',
+      description:
+        'With several targets, from `deployment`: those that have the certificate keep it, the others are taken up again wave after wave; from `validation`: all get a new certificate.',
       body: retryBody,
       answers: { 202: json },
       errors: ['not_found', 'order_state_conflict'],
       async handle({ params, body }) {
         const saved = await change(params.id, 'order_retried', (order) => {
+          refusePart(order, 'retry');
           if (order.status !== 'failed')
             throw new CertlineError(
               'order_state_conflict',
@@ -168,12 +178,18 @@ export function orderRoutes({ orders, producer, intake, clock, log }: OrderRoute
       scope: 'orders:write',
       tag,
       summary: 'Call an order off',
-      description: 'A certificate that was issued already stays, and a deployment that has begun is finished.',
+      description:
+        'A certificate that was issued already stays, and a deployment that has begun is finished. Of several targets those are called off that were not begun; `deployments` says which.',
       answers: { 200: json },
       errors: ['not_found', 'order_state_conflict'],
       async handle({ params }) {
         const order = await find(params.id);
-        if (order.status === 'cancelled') return { status: 200, json: viewOrder(order) };
+        refusePart(order, 'cancel');
+        if (order.status === 'cancelled') {
+          // Whoever asks again may have seen that its parts go on.
+          await enqueueOrder(producer, order, log);
+          return { status: 200, json: viewOrder(order) };
+        }
         const saved = await change(params.id, 'order_cancelled', (current) => {
           if (!isCancellable(current))
             throw new CertlineError(
@@ -182,6 +198,8 @@ export function orderRoutes({ orders, producer, intake, clock, log }: OrderRoute
             );
           return cancelled(current, clock.now());
         });
+        // The parts of a rollout are to hear of it.
+        await enqueueOrder(producer, saved, log);
         return { status: 200, json: viewOrder(saved) };
       },
     }),

@@ -1,6 +1,7 @@
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Config } from '#libs/config';
+import { createDriftRepairs } from '#libs/queues/drift-repairs';
 import { createHostRequests } from '#libs/queues/host-requests';
 import { createAccountSessions } from '#libs/service/account-sessions';
 import { createCertificateReader, readChain } from '#libs/service/certificate-reader';
@@ -19,6 +20,7 @@ import { certificateRoutes } from './certificates.ts';
 import { challengeListener } from './challenges.ts';
 import { credentialRoutes } from './credentials.ts';
 import { deploymentRoutes } from './deployments.ts';
+import { driftRoutes } from './drift.ts';
 import { eventRoutes } from './events.ts';
 import { createHostOpener } from './hosts.ts';
 import { createIntake } from './order-intake.ts';
@@ -91,6 +93,7 @@ export async function startApi(resources: Resources, config: Config<(typeof sect
       clock,
     }),
     ...targetRoutes({ ...store, producer, undo: createUndoRecords(redis, store.keys), openHost, clock, log }),
+    ...driftRoutes({ ...store, requests, repairs: createDriftRepairs({ ...store, ...resources }), log }),
     ...apiKeyRoutes(store.apiKeys, clock),
   ];
   const firstKey = await ensureFirstKey(store.apiKeys, config.BOOTSTRAP_API_KEY, clock);

@@ -4,7 +4,7 @@ import { CertlineError, type Problem } from '#libs/errors';
 import type { Credential, CredentialKind } from '#libs/model/credential';
 import { type Target, targetCommon, targetSchema, targetSettings } from '#libs/model/target';
 import type { RecordStore } from '#libs/store/records';
-import { invalid } from './deploy-body.ts';
+import { invalid } from './field-problems.ts';
 import { changedTransport, isSameTransport, transportChange } from './transport-change.ts';
 
 const { iis, folder, ccs, webhook } = targetSettings;
@@ -26,6 +26,7 @@ export const targetChange = z.strictObject({
   name: targetCommon.name.optional(),
   pool: targetCommon.pool.unwrap().optional(),
   windows: targetCommon.windows.unwrap().optional(),
+  drift: targetCommon.drift.unwrap().optional(),
   transport: transportChange.optional().describe('Of `iis`'),
   path: folder.shape.path.optional().describe('Of `folder` and `ccs`'),
   pfx: folder.shape.pfx.unwrap().optional().describe('Of `folder`; replaced as a whole'),

@@ -7,10 +7,12 @@ import type { Credential } from '#libs/model/credential';
 import { newId } from '#libs/model/ids';
 import type { Target } from '#libs/model/target';
 import type { Producer } from '#libs/queues/producer';
+import type { DriftReports } from '#libs/store/drift-reports';
+import type { ExpectationStore } from '#libs/store/expectations';
 import type { OrderStore } from '#libs/store/orders';
 import type { RecordStore } from '#libs/store/records';
 import type { UndoRecords } from '#libs/store/undo-records';
-import { invalid } from './deploy-body.ts';
+import { invalid } from './field-problems.ts';
 import { hostErrors } from './host-plans.ts';
 import type { OpenHost } from './hosts.ts';
 import { type Route, route } from './route.ts';
@@ -26,6 +28,8 @@ export interface TargetRoutesDeps {
   orders: Pick<OrderStore, 'unfinishedAt' | 'get' | 'save'>;
   producer: Pick<Producer, 'wakeTarget'>;
   undo: Pick<UndoRecords, 'has'>;
+  expectations: Pick<ExpectationStore, 'dropTarget'>;
+  driftReports: Pick<DriftReports, 'removing'>;
   openHost: OpenHost;
   clock: Clock;
   log: Logger;
@@ -41,6 +45,7 @@ const namedOrders = 5;
 
 export function targetRoutes(deps: TargetRoutesDeps): Route[] {
   const { targets, credentials, accounts, orders, producer, undo, openHost, clock, log } = deps;
+  const { expectations, driftReports } = deps;
   const tag = 'Targets';
 
   async function find(id: string | undefined): Promise<Target> {
@@ -154,7 +159,7 @@ export function targetRoutes(deps: TargetRoutesDeps): Route[] {
             'a commit to its host is not verified yet; the deployment worker settles it: try again in some minutes';
           throw new CertlineError('record_in_use', detail);
         }
-        await targets.remove(target.id);
+        await targets.remove(target.id, [expectations.dropTarget(target.id), ...driftReports.removing(target.id)]);
         return { status: 200, json: viewTarget(target) };
       },
     }),

@@ -5,6 +5,7 @@ import { type Certificate, keyTypes } from '#libs/model/certificate';
 import type { Credential } from '#libs/model/credential';
 import {
   challengeTypes,
+  deploymentStatuses,
   deploySchema,
   isComplete,
   type Order,
@@ -41,7 +42,18 @@ export const orderView = z.object({
       skipped: z.array(z.object({ host: z.string(), code: z.string() })),
     })
     .nullable(),
-  deploy: deploySchema,
+  deploy: deploySchema.describe('As it was understood; `rollout` has the targets of each wave'),
+  deployments: z
+    .array(
+      z.object({
+        target: z.string(),
+        wave: z.number().int().describe('Counted from 1'),
+        order: z.string().nullable().describe('The order for this target alone; null until its wave begins'),
+        status: z.enum(deploymentStatuses),
+      }),
+    )
+    .describe('What became of each of several targets, in the order of the waves; empty for one target'),
+  partOf: z.string().nullable().describe('The order with several targets that this one is a part of'),
   identifiers: z.array(z.object({ name: z.string(), status: z.enum(['pending', 'valid', 'invalid']) })),
   attempts: z
     .object({ validation: z.number(), issuance: z.number(), deployment: z.number() })
@@ -65,7 +77,7 @@ export const orderView = z.object({
 
 /** An order as the API shows it. */
 export function viewOrder(order: Order): z.input<typeof orderView> {
-  const { id, epoch, identifiers, attempts, error, parkedOn, request } = order;
+  const { id, epoch, identifiers, attempts, error, parkedOn, request, deployments, partOf } = order;
   const { names, account, challenge, keyType, profile, preferredChain, source, deploy } = request;
   return {
     ...{
@@ -78,7 +90,7 @@ export function viewOrder(order: Order): z.input<typeof orderView> {
       account,
       challenge,
     },
-    ...{ key: { type: keyType }, profile, preferredChain, source, deploy, identifiers, parkedOn },
+    ...{ key: { type: keyType }, profile, preferredChain, source, deploy, deployments, partOf, identifiers, parkedOn },
     attempts: { validation: attempts.validation, issuance: attempts.issuance, deployment: attempts.deployment },
     error: error === null ? null : { ...error, advice: errorCodes[error.code].advice, at: iso(error.at) },
     nextAttemptAt: isoOrNull(order.nextAttemptAt),

@@ -2,17 +2,20 @@ import { randomBytes } from 'node:crypto';
 import { createPfx, pfxFormFor } from '#libs/crypto/pfx';
 import type { ErrorCode } from '#libs/error-codes';
 import { asCertlineError, CertlineError } from '#libs/errors';
-import type { BindingPlan } from '#libs/iis/binding-plan';
-import { defaultStore, planDeployment } from '#libs/iis/deployment-plan';
+import { defaultStore } from '#libs/iis/deployment-plan';
 import type { HostState, IisHost } from '#libs/iis/iis-host';
 import { sideBySide } from '#libs/iis/side-by-side';
-import type { Certificate } from '#libs/model/certificate';
-import { type IssuedOrder, isForOneTarget, type TargetDeploy } from '#libs/model/order';
+import type { Expectation } from '#libs/model/drift';
+import type { IssuedOrder } from '#libs/model/order';
 import type { IisTarget, Target } from '#libs/model/target';
 import { deployed } from '#libs/model/transitions';
 import type { TargetHandler, TargetOutcome } from '#libs/queues/handler';
+import type { ExpectationStore } from '#libs/store/expectations';
+import type { Command } from '#libs/store/redis';
 import type { UndoRecords } from '#libs/store/undo-records';
+import { expectationsOf } from './expected-bindings.ts';
 import { type Context, createGuardedCommits, placesOf, type Undone } from './guarded-commit.ts';
+import { createOrderPlanner, type Job, type PlanOrdersDeps } from './plan-orders.ts';
 
 /** Every attempt rewrites the bindings twice, and can recycle application pools: a host that keeps serving another certificate needs a person. */
 const putBackPlan = { kind: 'retryable', attempts: 5 } as const;
@@ -24,34 +27,19 @@ const ofTheHost: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   ...(['access_denied', 'iis_missing', 'commit_conflict', 'credential_unknown'] as const),
 ]);
 
-interface OpenedCertificate {
-  certificate: Certificate;
-  privateKeyPem: string;
-  chainPem: string;
-}
-
-export interface DeployDeps {
+export interface DeployDeps extends PlanOrdersDeps {
   findTarget(id: string): Promise<Target | null>;
   openHost(target: Target): IisHost;
-  /** A certificate with its key and its chain (leaf first), PEM. */
-  openCertificate(id: string): Promise<OpenedCertificate>;
-  /** Those of some thumbprints that are of certificates of certline. */
-  knownThumbprints(thumbprints: readonly string[]): Promise<ReadonlySet<string>>;
+  expectations: Pick<ExpectationStore, 'of' | 'recording' | 'forgetting'>;
   undo: UndoRecords;
-}
-
-/** One order with what it would change. */
-interface Job {
-  order: IssuedOrder;
-  deploy: TargetDeploy;
-  opened: OpenedCertificate;
-  plan: BindingPlan;
 }
 
 /** A host in one run. */
 interface Place {
   target: IisTarget;
   host: IisHost;
+  /** What was expected there when the run began. */
+  expected: readonly Expectation[];
 }
 
 /** Splits jobs into those that can share a commit and those whose bindings, or records of http.sys, another one changes already. */
@@ -70,41 +58,7 @@ function disjoint(jobs: readonly Job[]): { now: Job[]; later: Job[] } {
   return { now, later };
 }
 
-/** Every thumbprint that a binding or an ftp site of the host has. */
-function thumbprintsOf({ sites }: HostState): string[] {
-  const all = sites.flatMap(({ bindings, ftp }) => [ftp?.thumbprint, ...bindings.map(({ thumbprint }) => thumbprint)]);
-  return [...new Set(all.flatMap((one) => (one ? [one.toUpperCase()] : [])))];
-}
-
-function planOf(
-  order: IssuedOrder,
-  opened: OpenedCertificate,
-  state: HostState,
-  ours: ReadonlySet<string>,
-  now: number,
-): Omit<Job, 'order'> {
-  const { deploy } = order.request;
-  if (!isForOneTarget(deploy))
-    throw new CertlineError('unexpected', 'an order without a target came to the deployment of one');
-  const { notAfter } = opened.certificate;
-  if (notAfter <= now) {
-    const detail = `the certificate expired at ${new Date(notAfter).toISOString()} while its deployment waited: order a new one`;
-    throw new CertlineError('deadline_passed', detail, { plan: { kind: 'permanent' } });
-  }
-  const plan = planDeployment(state, opened.certificate, deploy, ours);
-  const { planHash } = deploy;
-  // Nothing to change is no drift: an earlier run of this order may have done it all and not come to say so.
-  if (planHash !== undefined && (plan.changes.length > 0 || deploy.mode === 'store') && plan.hash !== planHash) {
-    throw new CertlineError('plan_drifted', `the plan is now ${plan.hash}, not ${planHash}: nothing was changed`, {
-      plan: { kind: 'permanent' },
-      evidence: { planHash: plan.hash, changes: plan.changes.map(({ reason: _, ...change }) => change) },
-    });
-  }
-  return { deploy, opened, plan };
-}
-
-function outcomeOf({ order, opened }: Job, undone: Undone | null | undefined, now: number): TargetOutcome {
-  if (!undone) return { id: order.id, deployed: deployed(order, now) };
+function mismatchOf({ order, opened }: Job, undone: Undone): TargetOutcome {
   const { binding, seen, error, putBack, stuck } = undone;
   const back = putBack > 0 ? `bindings put back as they were: ${putBack}` : 'nothing had to be put back';
   const left = stuck ? `; the host refuses to put back ${stuck.join(', ')}` : '';
@@ -119,7 +73,8 @@ function outcomeOf({ order, opened }: Job, undone: Undone | null | undefined, no
 
 /** Deployment: everything that is due on a host in one commit, proved by handshakes, put back when they show something else. */
 export function createDeployHandler(deps: DeployDeps): TargetHandler {
-  const { findTarget, openHost, openCertificate, knownThumbprints } = deps;
+  const { findTarget, openHost, expectations } = deps;
+  const planOrders = createOrderPlanner(deps);
   const commits = createGuardedCommits(deps.undo);
 
   async function importCertificate(host: IisHost, job: Job, osBuild: number, signal: AbortSignal): Promise<void> {
@@ -158,6 +113,12 @@ export function createDeployHandler(deps: DeployDeps): TargetHandler {
     return { ready: jobs.filter((job) => !lost.has(job)), outcomes };
   }
 
+  /** What is expected of the host from now on, stored together with the order. */
+  function also({ target, expected }: Place, state: HostState, job: Job, now: number): Command[] {
+    const { kept, gone } = expectationsOf(job, state, expected, now);
+    return [...expectations.recording(target.id, kept), ...expectations.forgetting(target.id, gone)];
+  }
+
   /** Commits the jobs together; when the host refuses them, in halves, so that one bad order holds up no other. */
   async function deployJobs(
     place: Place,
@@ -175,7 +136,14 @@ export function createDeployHandler(deps: DeployDeps): TargetHandler {
       if (ready.length === 0) return outcomes;
       const parts = ready.map(({ opened, plan }) => ({ certificate: opened.certificate, changes: plan.changes }));
       const undone = await commits.commit(host, target, state, parts, context);
-      return [...outcomes, ...ready.map((job, at) => outcomeOf(job, undone[at], context.clock.now()))];
+      const now = context.clock.now();
+      for (const [at, job] of ready.entries()) {
+        const mismatch = undone[at];
+        if (mismatch) outcomes.push(mismatchOf(job, mismatch));
+        else
+          outcomes.push({ id: job.order.id, deployed: deployed(job.order, now), also: also(place, state, job, now) });
+      }
+      return outcomes;
     } catch (thrown) {
       context.signal.throwIfAborted();
       const error = asCertlineError(thrown);
@@ -187,29 +155,6 @@ export function createDeployHandler(deps: DeployDeps): TargetHandler {
         outcomes.push(...(await deployOrders(place, some, context)));
       return outcomes;
     }
-  }
-
-  async function planAll(
-    orders: readonly IssuedOrder[],
-    state: HostState,
-    { log, clock }: Context,
-  ): Promise<{ jobs: Job[]; outcomes: TargetOutcome[] }> {
-    const ours = await knownThumbprints(thumbprintsOf(state));
-    const outcomes: TargetOutcome[] = [];
-    const jobs: Job[] = [];
-    const opening = await Promise.allSettled(orders.map(({ certificate }) => openCertificate(certificate)));
-    for (const [at, order] of orders.entries()) {
-      const opened = opening[at];
-      try {
-        if (opened?.status !== 'fulfilled') throw opened?.reason;
-        const job = { order, ...planOf(order, opened.value, state, ours, clock.now()) };
-        for (const warning of job.plan.warnings) log.warn({ order: order.id, warning }, 'binding plan');
-        jobs.push(job);
-      } catch (error) {
-        outcomes.push({ id: order.id, error: asCertlineError(error) });
-      }
-    }
-    return { jobs, outcomes };
   }
 
   async function deployOrders(
@@ -225,7 +170,7 @@ export function createDeployHandler(deps: DeployDeps): TargetHandler {
       const error = asCertlineError(thrown);
       return orders.map(({ id }) => ({ id, error }));
     }
-    const { jobs, outcomes } = await planAll(orders, state, context);
+    const { jobs, outcomes } = await planOrders(orders, state, context);
     const { now, later } = disjoint(jobs);
     if (now.length > 0) outcomes.push(...(await deployJobs(place, state, now, context)));
     const waiting = later.map(({ order }) => order);
@@ -246,7 +191,8 @@ export function createDeployHandler(deps: DeployDeps): TargetHandler {
       const host = openHost(target);
       try {
         await commits.settle(host, target, context);
-        return orders.length === 0 ? [] : await deployOrders({ target, host }, orders, context);
+        if (orders.length === 0) return [];
+        return await deployOrders({ target, host, expected: await expectations.of(targetId) }, orders, context);
       } finally {
         await host.close?.();
       }

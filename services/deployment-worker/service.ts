@@ -1,6 +1,9 @@
 import type { Config } from '#libs/config';
 import { openIisHost } from '#libs/iis/hosts';
 import type { Target } from '#libs/model/target';
+import { createDriftLooks } from '#libs/queues/drift-looks';
+import { createDriftRepairs } from '#libs/queues/drift-repairs';
+import { startDriftWorker } from '#libs/queues/drift-worker';
 import { startHostRequestWorker } from '#libs/queues/host-requests';
 import { startRolloutWorker } from '#libs/queues/rollout-worker';
 import { startTargetWorker } from '#libs/queues/target-worker';
@@ -15,6 +18,7 @@ import { createHostAsker } from './answer-requests.ts';
 import { byKind } from './by-kind.ts';
 import { createDeliverHandler } from './deliver.ts';
 import { createDeployHandler } from './deploy.ts';
+import { createDriftCheck } from './drift-check.ts';
 import { keepWindows } from './maintenance.ts';
 import { createTargetOpener } from './open-target.ts';
 
@@ -42,23 +46,23 @@ export async function startDeploymentWorker(
   });
   const openCertificate = createCertificateReader(store, box);
   const undo = createUndoRecords(redis, store.keys);
-  const deploy = createDeployHandler({
-    ...hosts,
-    openCertificate,
-    knownThumbprints: certificates.knownThumbprints,
-    undo,
-  });
-  const deliver = createDeliverHandler({ findTarget: hosts.findTarget, openTarget, openCertificate });
+  const deploy = createDeployHandler({ ...store, ...hosts, openCertificate, undo });
+  const deliver = createDeliverHandler({ ...store, findTarget: hosts.findTarget, openTarget, openCertificate });
   const windows = { ...hosts, certificates, undo };
   const handler = byKind(hosts.findTarget, {
     iis: keepWindows(deploy, windows),
     delivery: keepWindows(deliver, windows),
   });
-  const askHost = createHostAsker({ ...hosts, openTarget });
   const settings = workerSettings(resources, config);
+  const check = createDriftCheck({ ...store, ...hosts, openTarget, clock: resources.clock });
+  const looks = createDriftLooks({ ...store, ...settings, check, undo });
+  const repairs = createDriftRepairs({ ...store, ...settings });
+  const drift = { ...settings, findTarget: hosts.findTarget, looks, repairs, schedule: store.driftSchedule };
+  const askHost = createHostAsker({ ...hosts, openTarget, looks });
   const workers = [...new Set(config.DEPLOYMENT_POOLS)].flatMap((pool) => [
     startTargetWorker(handler, settings, pool),
     startHostRequestWorker(askHost, settings, pool),
+    startDriftWorker(drift, settings, pool),
   ]);
   workers.push(startRolloutWorker(settings));
   return {

@@ -4,17 +4,18 @@ import { generatePrivateKey } from '#libs/crypto/private-key';
 import { createSigningRequest } from '#libs/crypto/signing-request';
 import { checkIssued, splitChain } from '#libs/crypto/x509';
 import { CertlineError } from '#libs/errors';
-import { type Certificate, renewalTime } from '#libs/model/certificate';
+import { renewalTime } from '#libs/model/certificate';
 import { certificateId } from '#libs/model/ids';
 import type { ValidatedOrder } from '#libs/model/order';
 import { issued } from '#libs/model/transitions';
 import type { StageContext, StageHandler } from '#libs/queues/handler';
 import type { PrivateKeys } from '#libs/store/private-keys';
+import type { CertificateStore } from '#libs/store/store';
 
 export interface IssueDeps {
   openSession(account: string): Promise<AcmeSession>;
-  privateKeys: PrivateKeys;
-  certificates: { create(certificate: Omit<Certificate, 'chain'>, chainPem: string): Promise<unknown> };
+  privateKeys: Pick<PrivateKeys, 'keeping' | 'open'>;
+  certificates: Pick<CertificateStore, 'creating'>;
 }
 
 type Context = StageContext<ValidatedOrder>;
@@ -28,11 +29,12 @@ async function prepareSigning(
 ): Promise<ValidatedOrder> {
   const { names, keyType } = order.request;
   const privateKey = `${certificateId(order.id, order.epoch)}.${attempt}`;
-  const pem = await privateKeys.obtain(privateKey, () => generatePrivateKey(keyType));
+  const pem = await generatePrivateKey(keyType);
   const csr = await createSigningRequest(pem, names);
   return context.checkpoint(
     { signing: { privateKey, attempt, csr: csr.toString('base64url') } },
     `${keyType} key made`,
+    [privateKeys.keeping(privateKey, pem)],
   );
 }
 
@@ -41,13 +43,12 @@ function csrOf(order: ValidatedOrder): Buffer {
 }
 
 /** For one run: the key that was made here needs not be read and opened again. */
-function remembering({ obtain, open }: PrivateKeys): PrivateKeys {
+function remembering({ keeping, open }: IssueDeps['privateKeys']): IssueDeps['privateKeys'] {
   const known = new Map<string, string>();
   return {
-    async obtain(name, make) {
-      const pem = await obtain(name, make);
+    keeping(name, pem) {
       known.set(name, pem);
-      return pem;
+      return keeping(name, pem);
     },
     open: async (name) => known.get(name) ?? open(name),
   };
@@ -143,11 +144,18 @@ export function createIssueHandler(shared: IssueDeps): StageHandler<'issuance'> 
       // The id follows from the order: a second run writes the same record.
       const id = certificateId(current.id, current.epoch);
       const described = { serial, thumbprint, issuer, notBefore, notAfter, renewAt: renewalTime(notBefore, notAfter) };
-      await deps.certificates.create(
-        { id, order: current.id, account, names, keyType, leaf, privateKey, createdAt: now, ...described },
-        rest.join(''),
-      );
-      return issued(current, id, now);
+      const certificate = {
+        id,
+        order: current.id,
+        account,
+        names,
+        keyType,
+        leaf,
+        privateKey,
+        createdAt: now,
+        ...described,
+      };
+      return { next: issued(current, id, now), also: deps.certificates.creating(certificate, rest.join('')) };
     },
   };
 }

@@ -14,8 +14,8 @@ import { createPrivateKeys } from '#libs/store/private-keys';
 import { connectRedis } from '#libs/store/redis';
 import { createSecretBox, parseMasterKeys } from '#libs/store/secret-box';
 import { createStore, type Store } from '#libs/store/store';
-import { createBenchCa } from './bench-certificates.ts';
 import { namesOf } from './bench-load.ts';
+import { createRootCa } from './certificate-authority.ts';
 import { startLabIisHost } from './iis-host/lab-iis-host.ts';
 import { startRedis } from './redis.ts';
 import { freePort, startProgram, untilReady } from './running-program.ts';
@@ -168,20 +168,20 @@ async function issueAll(
   box: ReturnType<typeof createSecretBox>,
   names: readonly string[],
 ): Promise<Certificate[]> {
-  const ca = createBenchCa();
+  const ca = createRootCa('certline bench');
   const keys = createPrivateKeys(store.secrets, box);
   const certificates: Certificate[] = [];
   for (const [at, name] of names.entries()) {
-    const { leaf, privateKey: pem } = ca.issue(name);
+    const { certificatePem: leaf, privateKeyPem } = ca.issueWithKey({ names: [name] });
     const privateKey = `bench.${at + 1}`;
-    await keys.obtain(privateKey, async () => pem);
+    await keys.obtain(privateKey, async () => privateKeyPem);
     const { serial, thumbprint, issuer, notBefore, notAfter } = describeCertificate(leaf);
     const record = {
       ...{ id: `crt_bench${at + 1}`, order: 'ord_bench', account: 'acc_bench', names: [name] },
       ...{ keyType: 'ec-p256' as const, serial, thumbprint, issuer, notBefore, notAfter, leaf, privateKey },
       ...{ renewAt: notAfter, createdAt: systemClock.now() },
     };
-    certificates.push(await store.certificates.create(record, ca.certificate));
+    certificates.push(await store.certificates.create(record, ca.certificatePem));
   }
   return certificates;
 }

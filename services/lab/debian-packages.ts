@@ -134,11 +134,11 @@ export async function fetchPebble(folder: string): Promise<void> {
 }
 
 /**
- * Unpacks Debian's OpenSSH server into `folder`, with the libraries that this machine lacks for it and with nss_wrapper, which lets it
- * see users of our own. Nothing is installed: no service is set up, no host keys are made, and no root is needed.
+ * Unpacks packages of Debian into `folder`, with the libraries that this machine lacks for them. Nothing is installed: no service is set up,
+ * no scripts of theirs run, and no root is needed. What the machine has installed already is not among the files.
  */
-export async function fetchSshd(folder: string): Promise<void> {
-  progress('fetching openssh-server from Debian (it is unpacked, not installed)');
+export async function unpackPackages(folder: string, packages: readonly string[]): Promise<void> {
+  progress(`fetching ${packages.join(', ')} from Debian (unpacked, not installed)`);
   await mkdir(dirname(folder), { recursive: true });
   const work = await mkdtemp(`${folder}.`);
   try {
@@ -148,8 +148,9 @@ export async function fetchSshd(folder: string): Promise<void> {
     const apt = aptBeside(work, { 'Debug::NoLocking': 'true' }); // the lock of dpkg is root's, and nothing is installed
     await run('apt-get', [...apt, 'update']);
     const download = ['-y', '--no-install-recommends', '--download-only', 'install'];
-    await run('apt-get', [...apt, ...download, 'openssh-server', 'libnss-wrapper']);
+    await run('apt-get', [...apt, ...download, ...packages]);
     const unpacked = join(work, 'unpacked');
+    await mkdir(unpacked);
     const names = (await readdir(archives)).filter((name) => name.endsWith('.deb'));
     for (const name of names) await run('dpkg-deb', ['-x', join(archives, name), unpacked]);
     await rm(folder, { recursive: true, force: true });
@@ -158,3 +159,7 @@ export async function fetchSshd(folder: string): Promise<void> {
     await rm(work, { recursive: true, force: true });
   }
 }
+
+/** OpenSSH's server, with nss_wrapper, which lets it see users of our own. */
+export const fetchSshd = (folder: string): Promise<void> =>
+  unpackPackages(folder, ['openssh-server', 'libnss-wrapper']);

@@ -5,7 +5,7 @@ import { mkdir, realpath, writeFile } from 'node:fs/promises';
 import { request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { join } from 'node:path';
-import { makeServerCertificate } from './pebble-certificate.ts';
+import { createRootCa } from './certificate-authority.ts';
 import { providePebble } from './programs.ts';
 import { freePort, type RunningProgram, startProgram, untilReady, withFreePorts } from './running-program.ts';
 
@@ -62,11 +62,13 @@ export interface Pebble {
 export async function startPebble(options: PebbleOptions): Promise<Pebble> {
   await mkdir(options.dir, { recursive: true, mode: 0o700 });
   const dir = await realpath(options.dir);
-  const [programs, tls] = await Promise.all([providePebble(), makeServerCertificate()]);
+  const programs = await providePebble();
+  const ca = createRootCa(`certline lab ${randomBytes(4).toString('hex')}`);
+  const tls = ca.issueWithKey({ names: ['localhost'], addresses: [Buffer.of(127, 0, 0, 1)] });
   const eab = options.eabRequired ? { keyId: EAB_KEY_ID, hmacKey: randomBytes(32).toString('base64url') } : undefined;
-  await writeFile(join(dir, 'pebble-ca.pem'), tls.ca);
-  await writeFile(join(dir, 'pebble-certificate.pem'), tls.certificate);
-  await writeFile(join(dir, 'pebble-key.pem'), tls.privateKey, { mode: 0o600 });
+  await writeFile(join(dir, 'pebble-ca.pem'), ca.certificatePem);
+  await writeFile(join(dir, 'pebble-certificate.pem'), tls.certificatePem);
+  await writeFile(join(dir, 'pebble-key.pem'), tls.privateKeyPem, { mode: 0o600 });
 
   const dnsLog = join(dir, 'challtestsrv.log');
   const dns = await withFreePorts(async () => {
@@ -94,7 +96,7 @@ export async function startPebble(options: PebbleOptions): Promise<Pebble> {
       logFile: log,
       env: { PEBBLE_VA_NOSLEEP: '1', PEBBLE_WFE_NONCEREJECT: '5', PEBBLE_AUTHZREUSE: '0', ...options.env },
     });
-    const ready = async (): Promise<boolean> => (await httpStatus(`https://${acme}/dir`, tls.ca)) === 200;
+    const ready = async (): Promise<boolean> => (await httpStatus(`https://${acme}/dir`, ca.certificatePem)) === 200;
     await readyOrStopped(running, 'pebble', log, ready);
     return { running, acme, management };
   };
@@ -105,7 +107,7 @@ export async function startPebble(options: PebbleOptions): Promise<Pebble> {
 
   return {
     directory: `https://${pebble.acme}/dir`,
-    caBundle: tls.ca,
+    caBundle: ca.certificatePem,
     managementUrl: `https://${pebble.management}`,
     dns: dns.dnsserver,
     challtestsrvUrl: `http://${dns.management}`,

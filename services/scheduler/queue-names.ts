@@ -1,7 +1,7 @@
 import type { Clock } from '#libs/clock';
 import type { Logger } from '#libs/logging';
 import { defaultPool, type Target } from '#libs/model/target';
-import { deploymentQueue, rolloutQueue } from '#libs/queues/stages';
+import { deploymentQueue, driftQueue, rolloutQueue } from '#libs/queues/stages';
 import type { RecordStore } from '#libs/store/records';
 
 /** Targets read in one go. */
@@ -20,7 +20,7 @@ async function poolsOf(targets: Pick<RecordStore<Target>, 'list'>): Promise<stri
   return [...pools].sort();
 }
 
-/** Answers the names of all queues: those of the stages, with one of deployment for each pool that a target names. */
+/** Answers the names of all queues: those of the stages, with one of deployment and one of drift for each pool that a target names. */
 export function createQueueNames(
   targets: Pick<RecordStore<Target>, 'list'>,
   clock: Clock,
@@ -38,6 +38,6 @@ export function createQueueNames(
         log.warn({ err: error }, 'the pools of the targets could not be read');
       }
     }
-    return ['validation', 'issuance', ...pools.map(deploymentQueue), rolloutQueue];
+    return ['validation', 'issuance', ...pools.map(deploymentQueue), rolloutQueue, ...pools.map(driftQueue)];
   };
 }

@@ -2,10 +2,11 @@ import type { Clock } from '#libs/clock';
 import type { Logger } from '#libs/logging';
 import type { Producer } from '#libs/queues/producer';
 import type { OrderStore } from '#libs/store/orders';
+import { tellUnserved, type UnservedDeps } from './unserved-orders.ts';
 
-export interface ReconcilerDeps {
-  orders: Pick<OrderStore, 'overdue' | 'get' | 'lookAgain' | 'ensureDue'>;
-  producer: Pick<Producer, 'ensureJob'>;
+export interface ReconcilerDeps extends UnservedDeps {
+  orders: Pick<OrderStore, 'overdue' | 'get' | 'lookAgain' | 'ensureDue' | 'save'>;
+  producer: Pick<Producer, 'ensureJob' | 'poolOf' | 'isServed'>;
   clock: Clock;
   log: Logger;
 }
@@ -15,15 +16,18 @@ const batch = 500;
 /** When an order whose job is there is looked at again. */
 const againMs = 15_000;
 
-/** Gives the order its job if it ought to have one and has none. */
-async function mend(id: string, { orders, producer, log }: ReconcilerDeps): Promise<boolean> {
+/** Gives the order its job if it ought to have one and has none; says so when no worker takes it. */
+async function mend(id: string, deps: ReconcilerDeps): Promise<boolean> {
+  const { orders, producer, log } = deps;
   try {
     const order = await orders.get(id);
     if (order === null) return false;
     await orders.ensureDue(order);
-    if (!(await producer.ensureJob(order))) return false;
-    log.info({ order: id, status: order.status, epoch: order.epoch }, 'the order had no job: enqueued again');
-    return true;
+    const added = await producer.ensureJob(order);
+    if (added)
+      log.info({ order: id, status: order.status, epoch: order.epoch }, 'the order had no job: enqueued again');
+    await tellUnserved(order, deps);
+    return added;
   } catch (error) {
     // One that cannot be read, or whose job another reconciler has just replaced, must not hold up the others.
     log.warn({ err: error, order: id }, 'the order could not be looked at');

@@ -2,18 +2,19 @@ import type { Config } from '#libs/config';
 import { registerEstateMetrics } from '#libs/metrics/estate';
 import type { Resources } from '#libs/service/resources';
 import type { Service } from '#libs/service/run';
+import { createDriftRounds } from './drift-schedule.ts';
 import { createQueueNames } from './queue-names.ts';
 import { reconcile } from './reconciler.ts';
 
-export const sections = ['pipeline'] as const;
+export const sections = ['pipeline', 'scheduler'] as const;
 
 /** A lease outlives a slow round, and is over soon after its holder died. */
 const leaseMs = 30_000;
 
-/** Starts the scheduler: the reconciler's rounds, one process at a time, and the gauges of the estate. */
+/** Starts the scheduler: the reconciler's rounds and those of the looks at targets, one process at a time, and the gauges of the estate. */
 export function startScheduler(resources: Resources, config: Config<(typeof sections)[number]>): Service {
   const { store, producer, clock, log, metrics } = resources;
-  const { orders, certificates, leases } = store;
+  const { orders, certificates, leases, driftReports } = store;
   const estate = {
     countOrders: orders.count,
     countExpiring: certificates.countExpiring,
@@ -22,15 +23,24 @@ export function startScheduler(resources: Resources, config: Config<(typeof sect
     queueNames: createQueueNames(store.targets, clock, log),
     queueCounts: producer.counts,
     oldestJob: producer.oldestWaiting,
+    isServed: producer.isServed,
+    countTargets: store.targets.count,
+    countDrift: driftReports.count,
+    countDriftedPlaces: driftReports.countPlaces,
   };
   registerEstateMetrics(metrics.registry, estate, clock);
 
+  const lookForDrift = createDriftRounds({
+    ...{ schedule: store.driftSchedule, findTarget: store.targets.get, producer, clock, log },
+    ...{ intervalMs: config.DRIFT_CHECK_MINUTES * 60_000, random: Math.random },
+  });
   const stopping = new AbortController();
   async function rounds(): Promise<void> {
     while (!stopping.signal.aborted) {
       try {
         await leases.withLease('reconciler', leaseMs, async () => {
-          await reconcile({ orders, producer, clock, log });
+          await reconcile({ orders, producer, leases, clock, log });
+          await lookForDrift();
         });
         await clock.sleep(config.RECONCILE_INTERVAL_MS, stopping.signal);
       } catch (error) {

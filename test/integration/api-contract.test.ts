@@ -136,9 +136,22 @@ describe('the OpenAPI document', () => {
     ],
     [
       'post',
+      '/v1/certificates/{id}/deployments/preview',
+      () => onCertificate('deployments/preview'),
+      () => ({ deploy: { mode: 'auto', targets: [ids.target, { target: ids.away }], waves: [1, 'rest'] } }),
+    ],
+    [
+      'post',
       '/v1/certificates/{id}/deployments',
       () => onCertificate('deployments'),
       () => ({ deploy: { mode: 'auto', target: ids.away } }),
+      202,
+    ],
+    [
+      'post',
+      '/v1/certificates/{id}/deployments',
+      () => onCertificate('deployments'),
+      () => ({ deploy: { mode: 'auto', targets: [ids.away], waves: ['rest'] } }),
       202,
     ],
     [

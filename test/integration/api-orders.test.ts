@@ -36,6 +36,8 @@ describe('an order', () => {
       preferredChain: null,
       source: null,
       deploy: { mode: 'none' },
+      deployments: [],
+      partOf: null,
       identifiers: names.map((name) => ({ name, status: 'pending' })),
       attempts: { validation: 0, issuance: 0, deployment: 0 },
       error: null,

@@ -226,7 +226,8 @@ describe('the API', () => {
     const path = await folder();
     const body = { name: 'shown', kind: 'folder', path, pfx: { credential: pfxPassword } };
     const made = await make(body);
-    const rest = { pool: 'default', windows: [], createdAt: expect.stringMatching(anyTime), id: made.body.id };
+    const id = made.body.id;
+    const rest = { pool: 'default', windows: [], drift: 'report', createdAt: expect.stringMatching(anyTime), id };
     const pfx = { credential: pfxPassword, form: 'aes-256' };
     expect(made.body).toEqual({ ...body, ...rest, pfx, command: null });
     expect(await make(body)).toMatchObject({ status: 200, body: made.body });

@@ -1,9 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { errorCodes } from '#libs/error-codes';
 import { CertlineError } from '#libs/errors';
 import { createLabHost } from '#libs/iis/lab-host';
 import { createLogger } from '#libs/logging';
 import { type HostAsker, startHostRequestWorker } from '#libs/queues/host-requests';
 import { deploymentQueue, hostRequestQueue } from '#libs/queues/stages';
+import type { RunningWorker } from '#libs/queues/worker';
 import { createUndoRecords } from '#libs/store/undo-records';
 import type { LabHost } from '../../services/lab/lab.ts';
 import { freePort } from '../../services/lab/running-program.ts';
@@ -25,6 +27,11 @@ async function makeTarget(transport: object, more: object = {}): Promise<string>
   expect(body.errors).toBeUndefined();
   expect(status).toBe(201);
   return String(body.id);
+}
+/** A worker of a pool that answers for its hosts. */
+function startHostWorker(pool: string, ask: HostAsker = async () => []): RunningWorker {
+  const settings = { redis: session.redis, prefix: session.store.keys.tag, log: createLogger('test', 'silent') };
+  return startHostRequestWorker(ask, { ...settings, lockDuration: 5_000, stalledInterval: 5_000 }, pool);
 }
 const patch = (id: string, body: unknown) => session.api.request('PATCH', `/v1/targets/${id}`, body);
 
@@ -81,8 +88,7 @@ describe('a target on a real host', () => {
       if (refusal) throw refusal;
       return question === 'test' ? [...steps] : state;
     };
-    const settings = { redis: session.redis, prefix: session.store.keys.tag, log: createLogger('test', 'silent') };
-    const worker = startHostRequestWorker(ask, { ...settings, lockDuration: 5_000, stalledInterval: 5_000 }, 'dmz');
+    const worker = startHostWorker('dmz', ask);
     try {
       const { items } = await session.api.send('GET', `/v1/targets/${id}/sites`);
       expect(items).toMatchObject([{ id: 1, names: [{ host: 'www.example.com', usable: true }] }]);
@@ -100,8 +106,26 @@ describe('a target on a real host', () => {
     }
   });
 
-  it('whose pool has no worker is unreachable, and the answer names the pool', async () => {
+  it('whose pool has no worker is told at once, with the pool and what to do', async () => {
+    const id = await makeTarget(ssh(), { pool: 'empty' });
+    const body = { names: ['www.example.com'], account: await session.account(), deploy: { target: id, site: 1 } };
+    const [read, tried, shown] = await Promise.all([
+      session.api.request('GET', `/v1/targets/${id}/sites`),
+      session.api.request('POST', `/v1/targets/${id}/test`),
+      session.api.request('POST', '/v1/orders/preview', body),
+    ]);
+    const detail = 'no deployment worker serves pool empty (DEPLOYMENT_POOLS)';
+    const unserved = { status: 502, body: { code: 'pool_unserved', detail, advice: errorCodes.pool_unserved.advice } };
+    expect(read).toMatchObject(unserved);
+    expect(shown).toMatchObject(unserved);
+    const steps = [{ step: 'connect', ok: false, detail: `pool_unserved: ${detail}` }];
+    expect(tried).toMatchObject({ status: 200, body: { ok: false, steps } });
+    expect(await session.redis.keys('*:host-request:*')).toEqual([]);
+  });
+
+  it('whose pool has lost its worker is unreachable, and the answer names the pool', async () => {
     const id = await makeTarget(ssh(), { pool: 'nobody' });
+    await startHostWorker('nobody').stop(0);
     const headers = { authorization: `Bearer ${session.lab.apiKey}` };
     const impatient = fetch(`${session.url}/v1/targets/${id}/sites`, { headers, signal: AbortSignal.timeout(1_500) });
     const [read, tried, hungUp] = await Promise.all([

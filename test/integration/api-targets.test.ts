@@ -36,7 +36,7 @@ describe('a target', () => {
     expect(made.status).toBe(201);
     expect(made.headers.get('location')).toBe(`/v1/targets/${made.body.id}`);
     const id = expect.stringMatching(/^tgt_[0-9A-Z]{26}$/);
-    const rest = { pool: 'default', windows: [], createdAt: expect.stringMatching(anyTime) };
+    const rest = { pool: 'default', windows: [], drift: 'report', createdAt: expect.stringMatching(anyTime) };
     expect(made.body).toEqual({ id, ...body, ...rest });
     expect(await create(body)).toMatchObject({ status: 200, body: made.body });
     expect(await session.api.send('GET', `/v1/targets/${made.body.id}`)).toEqual(made.body);

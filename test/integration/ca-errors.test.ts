@@ -2,11 +2,11 @@ import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { restartPolicy, stages } from '#libs/queues/stages';
+import { createRootCa } from '../../services/lab/certificate-authority.ts';
 import type { Redis } from '../../services/lab/redis.ts';
 import { type OrderDriver, openOrderDriver } from '../support/order-driver.ts';
 import { startTestRedis } from '../support/pipeline.ts';
 import { problem, type ScriptedAnswer } from '../support/scripted-ca.ts';
-import { createTestRoot } from '../support/test-ca.ts';
 
 /** What happens to an order when the CA refuses newOrder, or its account. */
 let server: Redis;
@@ -170,7 +170,7 @@ describe('newOrder fails the order at once', () => {
   });
 
   it('for a CA whose TLS certificate is not trusted', async () => {
-    const root = createTestRoot();
+    const root = createRootCa();
     const key = String(root.privateKey.export({ format: 'pem', type: 'pkcs8' }));
     const tls = createServer({ key, cert: root.certificatePem }, (_, response) => response.end('{}'));
     await new Promise<void>((resolve) => tls.listen(0, '127.0.0.1', resolve));

@@ -6,8 +6,8 @@ import { generatePrivateKey } from '#libs/crypto/private-key';
 import { probeFtpThumbprint } from '#libs/iis/ftp-handshake';
 import type { HostState, IisHost } from '#libs/iis/iis-host';
 import { verifyParts } from '#libs/iis/verify';
+import { createRootCa } from '../../services/lab/certificate-authority.ts';
 import { type FtpServer, type FtpServerOptions, startFtpServer } from '../support/ftp-server.ts';
-import { createTestRoot } from '../support/test-ca.ts';
 
 /** How the certificate of an ftp site is looked at: over its control connection, as any client would. */
 interface Shown {
@@ -16,7 +16,7 @@ interface Shown {
   thumbprint: string;
 }
 
-const root = createTestRoot();
+const root = createRootCa();
 const name = 'ftp.example.com';
 let old: Shown;
 let fresh: Shown;

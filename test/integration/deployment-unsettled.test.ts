@@ -148,8 +148,7 @@ describe('a commit that was cut off', () => {
     const openHost = vi.fn((_target: Target) => web.host);
     const hosts = { findTarget: store.targets.get, openHost };
     const openCertificate = () => expect.fail('no order is left');
-    const { knownThumbprints } = store.certificates;
-    const deploy = createDeployHandler({ ...hosts, openCertificate, knownThumbprints, undo: web.undo });
+    const deploy = createDeployHandler({ ...store, ...hosts, openCertificate, undo: web.undo });
     const iis = keepWindows(deploy, { ...hosts, certificates: store.certificates, undo: web.undo });
     const worker = startTargetWorker(byKind(store.targets.get, { iis, delivery: iis }), settings, 'default');
     const jobs = web.pipeline.queue('deployment');
@@ -169,11 +168,9 @@ describe('a commit that was cut off', () => {
   it('is not asked for any more when its target is gone', async () => {
     await killedAfterCommit();
     const { store } = web.pipeline;
-    const { knownThumbprints } = store.certificates;
     const never = () => expect.fail('nothing is opened');
-    const deploy = createDeployHandler({
-      ...{ findTarget: store.targets.get, openHost: never, openCertificate: never, knownThumbprints, undo: web.undo },
-    });
+    const hosts = { findTarget: store.targets.get, openHost: never };
+    const deploy = createDeployHandler({ ...store, ...hosts, openCertificate: never, undo: web.undo });
     expect(await deploy.unsettled?.(target)).toBe(true);
     await store.targets.remove(target);
     expect(await deploy.unsettled?.(target)).toBe(false);

@@ -14,6 +14,7 @@ import {
 import { stages } from '#libs/queues/stages';
 import type { RunningWorker } from '#libs/queues/worker';
 import type { Redis } from '../../services/lab/redis.ts';
+import { difference, finding } from '../support/drift-findings.ts';
 import { openPipeline, type Pipeline, startTestRedis } from '../support/pipeline.ts';
 import { acmeOrder } from '../support/sample-orders.ts';
 
@@ -41,6 +42,8 @@ function start(askHost: HostAsker, pool = 'default'): RunningWorker {
   workers.push(worker);
   return worker;
 }
+/** What a worker leaves that has just died: it is believed to be there for a while. */
+const startAndStop = (pool?: string): Promise<void> => start(answering, pool).stop(0);
 /** A worker whose hosts do not answer before the test says so. */
 function startHolding() {
   const held: { target: string; signal: AbortSignal; answer: (state: HostState) => void }[] = [];
@@ -91,6 +94,18 @@ describe('a host that another process opens', () => {
     await nothingIsLeft();
   });
 
+  it('is looked at for drift, and what a worker answers that does not know the question is no report', async () => {
+    const report = { ...finding('tgt_1', [difference('a')]), since: 5 };
+    const worker = start(async (question) => (question === 'drift' ? report : state));
+    expect(await requests.drift(target, forever)).toEqual(report);
+    await worker.stop(1_000);
+    start(async () => state);
+    expect(await refusal(requests.drift(target, forever))).toMatchObject({
+      code: 'target_unreachable',
+      message: 'a worker of pool default is of an older version',
+    });
+  });
+
   it('may have very many sites', async () => {
     const binding = { protocol: 'https', sslFlags: 1, thumbprint: 'A'.repeat(40), store: 'My' };
     const sites = Array.from({ length: 4_000 }, (_, id) => ({
@@ -110,6 +125,7 @@ describe('a host that another process opens', () => {
     const moved = await pipeline.putTarget('tgt_2', 'dmz');
     await requests.close();
     requests = open(1_000);
+    await startAndStop('default');
     const asked: string[] = [];
     start(async (_question, id) => {
       asked.push(id);
@@ -157,9 +173,27 @@ describe('a host that another process opens', () => {
 });
 
 describe('a request to a host', () => {
-  it('is given up when no worker of the pool is there, and not carried out later', async () => {
+  it('is refused at once while the pool has no worker, and leaves nothing for one that comes later', async () => {
+    const asked: string[] = [];
+    const askHost: HostAsker = async (_question, id) => {
+      asked.push(id);
+      return state;
+    };
+    // It serves another pool, and has been doing so.
+    start(askHost);
+    const lonely = await pipeline.putTarget('tgt_2', 'dmz');
+    const error = await refusal(requests.read(lonely, forever));
+    expect(error).toMatchObject({ code: 'pool_unserved', message: expect.stringContaining('pool dmz') });
+    expect(await left('dmz')).toEqual([]);
+    start(askHost, 'dmz');
+    expect(await requests.read(lonely, forever)).toEqual(state);
+    expect(asked).toEqual(['tgt_2']);
+  });
+
+  it('is given up when no worker of the pool is there any more, and not carried out later', async () => {
     await requests.close();
     requests = open(400);
+    await startAndStop('dmz');
     const lonely = await pipeline.putTarget('tgt_2', 'dmz');
     const error = await refusal(requests.read(lonely, forever));
     expect(error).toMatchObject({
@@ -195,6 +229,7 @@ describe('a request to a host', () => {
   });
 
   it('is dropped when its asker goes away before a worker takes it', async () => {
+    await startAndStop();
     const asker = new AbortController();
     const asked = requests.read(target, asker.signal);
     await vi.waitUntil(async () => (await left()).length === 2);

@@ -7,6 +7,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createPfx } from '#libs/crypto/pfx';
 import { generatePrivateKey } from '#libs/crypto/private-key';
+import { createRootCa } from '../../services/lab/certificate-authority.ts';
 import { siteXml } from '../support/iis-config.ts';
 import { type OpensslPfx, opensslPfx } from '../support/openssl-pfx.ts';
 import {
@@ -19,14 +20,13 @@ import {
   type ScriptSession,
   withoutPowerShell,
 } from '../support/powershell.ts';
-import { createTestRoot } from '../support/test-ca.ts';
 
 const run = promisify(execFile);
 const sha1 = (pem: string): string => new X509Certificate(pem).fingerprint.replaceAll(':', '');
 
 /** A PFX of openssl's with an intermediate certificate and the root; ours leaves the root out. */
 async function chainedPfx(dir: string): Promise<OpensslPfx & { intermediate: string }> {
-  const root = createTestRoot();
+  const root = createRootCa();
   const intermediate = root.intermediate('Test Intermediate');
   const key = await generatePrivateKey('ec-p256');
   const leaf = intermediate.issue({ key, names: ['chained.example.com'] });
@@ -89,7 +89,7 @@ describe.skipIf(withoutPowerShell)('the certificates of a host', () => {
     });
 
     it.each(['aes-256', '3des'] as const)('reads the PFX that certline makes in the form %s', async (form) => {
-      const intermediate = createTestRoot().intermediate('Test Intermediate');
+      const intermediate = createRootCa().intermediate('Test Intermediate');
       const privateKeyPem = await generatePrivateKey('rsa-2048');
       const leaf = intermediate.issue({ key: privateKeyPem, names: ['www.example.com'] });
       const password = 'Pässwörd 𝄞 & "quotes"';

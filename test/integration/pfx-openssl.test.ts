@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createPfx } from '#libs/crypto/pfx';
 import { generatePrivateKey } from '#libs/crypto/private-key';
 import { splitChain } from '#libs/crypto/x509';
-import { createTestRoot } from '../support/test-ca.ts';
+import { createRootCa } from '../../services/lab/certificate-authority.ts';
 
 const run = promisify(execFile);
 const password = 'Pässwörd 𝄞 & "quotes"';
@@ -30,7 +30,7 @@ const cases = (['rsa-2048', 'ec-p256', 'ec-p384'] as const).flatMap((keyType) =>
 );
 
 describe.each(cases)('a PFX of an $keyType key in the $form form', ({ keyType, form }) => {
-  const root = createTestRoot();
+  const root = createRootCa();
   const intermediate = root.intermediate('Test Intermediate');
   let folder: string;
   let file: string;

@@ -34,6 +34,8 @@ beforeEach(() => {
     queueNames: createQueueNames(store.targets, clock, resources.log),
     queueCounts: producer.counts,
     oldestJob: producer.oldestWaiting,
+    isServed: producer.isServed,
+    ...{ countTargets: none, countDrift: none, countDriftedPlaces: none },
   };
   registerEstateMetrics(registry, estate, clock);
 });
@@ -41,7 +43,7 @@ afterEach(() => pipeline.close());
 
 describe('the gauges of the queues', () => {
   it('tell of the stages before there are targets', async () => {
-    expect(await gauge('queue_jobs')).toEqual({ validation: 0, issuance: 0, deployment: 0 });
+    expect(await gauge('queue_jobs')).toEqual({ validation: 0, issuance: 0, deployment: 0, rollout: 0, drift: 0 });
   });
 
   it('tell of every pool that a target names, whether it has a worker or not', async () => {
@@ -55,6 +57,8 @@ describe('the gauges of the queues', () => {
       deployment: 0,
       'deployment-dmz': 1,
       ...pools,
+      rollout: 0,
+      ...{ drift: 0, 'drift-dmz': 0, 'drift-pool-0': 0, 'drift-pool-1': 0, 'drift-pool-2': 0 },
     });
     clock.advance(20_000);
     const ages = await gauge('queue_oldest_job_age_seconds');
@@ -68,8 +72,22 @@ describe('the gauges of the queues', () => {
     expect(await gauge('queue_oldest_job_age_seconds')).toHaveProperty('deployment-dmz');
     await pipeline.putTarget('tgt_1', 'default');
     clock.advance(30_000);
-    expect(Object.keys(await gauge('queue_jobs'))).toEqual(['validation', 'issuance', 'deployment']);
-    expect(Object.keys(await gauge('queue_oldest_job_age_seconds'))).toEqual(['validation', 'issuance', 'deployment']);
+    const known = ['validation', 'issuance', 'deployment', 'rollout', 'drift'];
+    expect(Object.keys(await gauge('queue_jobs'))).toEqual(known);
+    expect(Object.keys(await gauge('queue_oldest_job_age_seconds'))).toEqual(known);
+  });
+
+  it('tell which queues have a worker', async () => {
+    await pipeline.putTarget('tgt_1', 'dmz');
+    await pipeline.putTarget('tgt_2', 'web02');
+    const none = { validation: 0, issuance: 0, deployment: 0, rollout: 0, drift: 0, 'drift-dmz': 0 };
+    const web02 = { 'deployment-web02': 0, 'drift-web02': 0 };
+    expect(await gauge('queue_served')).toEqual({ ...none, ...web02, 'deployment-dmz': 0 });
+    pipeline.startTargets(async () => [], 'dmz');
+    expect(await gauge('queue_served')).toEqual({ ...none, ...web02, 'deployment-dmz': 1 });
+    await pipeline.putTarget('tgt_2', 'default');
+    clock.advance(30_000);
+    expect(await gauge('queue_served')).toEqual({ ...none, 'deployment-dmz': 1 });
   });
 
   it('go on with the pools that are known when a target cannot be read', async () => {

@@ -14,7 +14,7 @@ let pipeline: Pipeline;
 const look = (laterMs = 10_000): Promise<number> => {
   const { store, producer, resources } = pipeline;
   const clock = { ...resources.clock, now: () => Date.now() + laterMs };
-  return reconcile({ orders: store.orders, producer, clock, log: resources.log });
+  return reconcile({ orders: store.orders, producer, leases: store.leases, clock, log: resources.log });
 };
 const toIssued = (order: PendingOrder): Order => issued(validated(order, acmeOrder, Date.now()), 'crt_1', Date.now());
 const jobCount = async (): Promise<number> => {

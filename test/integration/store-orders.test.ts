@@ -58,6 +58,25 @@ afterAll(async () => {
   await server?.close();
 });
 
+describe('what belongs to an order', () => {
+  it('is stored with the save that says so', async () => {
+    const store = fresh();
+    const order = await place(store);
+    const key = `${store.keys.tag}:belongs`;
+    await store.orders.save(order, order, [], [['SET', key, 'sealed']]);
+    expect(await redis.get(key)).toBe('sealed');
+  });
+
+  it('is not stored when somebody else was faster', async () => {
+    const store = fresh();
+    const order = await place(store);
+    await save(store, order, order);
+    const key = `${store.keys.tag}:belongs`;
+    expect(await store.orders.save(order, order, [], [['SET', key, 'sealed']])).toBeNull();
+    expect(await redis.get(key)).toBeNull();
+  });
+});
+
 describe('an order', () => {
   it('is placed whole: record, indexes and its first event', async () => {
     const store = fresh();

@@ -305,7 +305,7 @@ describe('a target of a pool', () => {
     pipeline.startTargets(async (_target, orders) => orders.map(succeed), 'dmz');
     const { store, producer, resources } = pipeline;
     const later = { ...resources.clock, now: () => Date.now() + 60_000 };
-    await reconcile({ orders: store.orders, producer, clock: later, log: resources.log });
+    await reconcile({ orders: store.orders, producer, leases: store.leases, clock: later, log: resources.log });
     await pipeline.until(id, isDeployed);
   });
 

@@ -6,9 +6,9 @@ import type { AddressInfo, Server } from 'node:net';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type WebhookSettings, webhookSettingsSchema } from '#libs/model/target-kinds';
 import { createWebhook, type WebhookDeps } from '#libs/targets/webhook';
+import { createRootCa } from '../../services/lab/certificate-authority.ts';
 import { deployable, inContext } from '../support/deployable.ts';
 import { fakeClock } from '../support/fake-clock.ts';
-import { createTestRoot } from '../support/test-ca.ts';
 
 interface Delivery {
   method: string | undefined;
@@ -21,7 +21,7 @@ type Answer = (response: ServerResponse, delivery: Delivery) => void;
 const secret = 'whsec_0123456789';
 const start = Date.UTC(2026, 0, 1);
 const servers: (Server & { closeAllConnections(): void })[] = [];
-const root = createTestRoot();
+const root = createRootCa();
 let tls: { key: string; cert: string };
 beforeAll(() => {
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });

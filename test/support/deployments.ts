@@ -20,11 +20,11 @@ import { createPrivateKeys } from '#libs/store/private-keys';
 import { createSecretBox, parseMasterKeys } from '#libs/store/secret-box';
 import { createUndoRecords, type UndoRecords } from '#libs/store/undo-records';
 import { createDeployHandler } from '../../services/deployment-worker/deploy.ts';
+import { createRootCa } from '../../services/lab/certificate-authority.ts';
 import { startLabIisHost } from '../../services/lab/iis-host/lab-iis-host.ts';
 import type { Redis } from '../../services/lab/redis.ts';
 import { openPipeline, type Pipeline } from './pipeline.ts';
 import { acmeOrder } from './sample-orders.ts';
-import { createTestRoot } from './test-ca.ts';
 
 type Placing = TargetDeploy;
 
@@ -36,8 +36,8 @@ export interface Deployments {
   undo: UndoRecords;
   /** What the workers warned of. */
   warnings: string[];
-  /** A stored certificate that does what it says. */
-  certificate(names: readonly string[], keyType?: KeyType): Promise<Certificate>;
+  /** A stored certificate that does what it says, issued now unless told. */
+  certificate(names: readonly string[], keyType?: KeyType, createdAt?: number): Promise<Certificate>;
   /** Orders the deployment of a certificate to the host. */
   order(certificate: Omit<Certificate, 'chain'>, deploy: Omit<Placing, 'target'>, issuedAt?: number): Promise<string>;
   /** Orders and waits for the end of the first attempt. */
@@ -78,7 +78,7 @@ export const wrapped = (host: IisHost, calls: Partial<IisHost>): IisHost => ({
   ...calls,
 });
 
-const root = createTestRoot();
+const root = createRootCa();
 const issuer = root.intermediate('Test Intermediate');
 const targetId = 'tgt_1';
 
@@ -109,11 +109,8 @@ export async function openDeployments(server: Redis, { osBuild = 20_348 } = {}):
   const { signal } = new AbortController();
   const openCertificate = createCertificateReader(store, box);
   const undo = createUndoRecords(pipeline.redis, store.keys);
-  const { knownThumbprints } = store.certificates;
   const handlerFor = (opened: IisHost) =>
-    createDeployHandler({
-      ...{ findTarget: store.targets.get, openHost: () => opened, openCertificate, knownThumbprints, undo },
-    });
+    createDeployHandler({ ...store, findTarget: store.targets.get, openHost: () => opened, openCertificate, undo });
   let count = 0;
 
   const control = async (method: string, path: string, body?: object): Promise<unknown> => {
@@ -128,7 +125,7 @@ export async function openDeployments(server: Redis, { osBuild = 20_348 } = {}):
     host,
     undo,
     warnings,
-    async certificate(names, keyType = 'ec-p256') {
+    async certificate(names, keyType = 'ec-p256', createdAt = Date.now()) {
       count += 1;
       const privateKey = `crt_${count}.1`;
       const pem = await privateKeys.obtain(privateKey, () => generatePrivateKey(keyType));
@@ -137,7 +134,7 @@ export async function openDeployments(server: Redis, { osBuild = 20_348 } = {}):
       const record = {
         ...{ id: `crt_${count}`, order: 'ord_1', account: 'acc_1', names: [...names], keyType },
         ...{ serial, thumbprint, issuer: by, notBefore, notAfter, leaf, privateKey },
-        ...{ renewAt: notAfter, createdAt: Date.now() },
+        ...{ renewAt: notAfter, createdAt },
       };
       return store.certificates.create(record, issuer.chainPem);
     },

@@ -1,5 +1,6 @@
+import { createRootCa } from '../../services/lab/certificate-authority.ts';
 import { problem, type ScriptedCa, type SeenRequest, startScriptedCa, type UsualAnswer } from './scripted-ca.ts';
-import { createTestRoot } from './test-ca.ts';
+import { readTestRequest } from './test-request.ts';
 
 type OrderStatus = 'pending' | 'ready' | 'processing' | 'valid' | 'invalid';
 type AuthorizationStatus = 'pending' | 'valid' | 'invalid' | 'deactivated' | 'expired' | 'revoked';
@@ -36,7 +37,7 @@ export interface IssuingCa extends ScriptedCa {
   afterFinalize: OrderStatus;
 }
 
-const root = createTestRoot();
+const root = createRootCa();
 const issuer = root.intermediate('Test Intermediate');
 
 export async function startIssuingCa(): Promise<IssuingCa> {
@@ -112,7 +113,9 @@ export async function startIssuingCa(): Promise<IssuingCa> {
       if (order.status !== 'ready')
         return { status: 403, body: problem('orderNotReady', `the order is ${order.status}`) };
       order.status = ca.afterFinalize;
-      order.certificate = issuer.issueFor(Buffer.from((payload as { csr: string }).csr, 'base64url'));
+      const { csr } = payload as { csr: string };
+      const { names, publicKey: key } = readTestRequest(Buffer.from(csr, 'base64url'));
+      order.certificate = issuer.issue({ names, key }) + issuer.chainPem;
       return { status: 200, body: orderBody(order, base) };
     },
     certificate: ({ id }) => ({ status: 200, body: find(id).certificate ?? '' }),

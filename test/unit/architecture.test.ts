@@ -30,6 +30,8 @@ const allowed: Record<string, { imports?: string[]; types?: string[] }> = {
   logging: {},
   version: {},
   'process-tree': {},
+  'run-program': { imports: ['process-tree'] },
+  outgoing: {},
   'retry-after': {},
   model: { imports: ['error-codes', 'errors'] },
   acme: { imports: ['error-codes', 'errors', 'retry-after'], types: ['clock'] },
@@ -38,7 +40,7 @@ const allowed: Record<string, { imports?: string[]; types?: string[] }> = {
   iis: { imports: ['errors', 'model', 'process-tree'], types: ['clock', 'error-codes'] },
   metrics: { imports: ['model'], types: ['clock'] },
   store: { imports: ['errors', 'model'] },
-  targets: { imports: ['crypto', 'errors', 'model', 'process-tree', 'retry-after'], types: ['clock'] },
+  targets: { imports: ['crypto', 'errors', 'model', 'outgoing', 'retry-after', 'run-program'], types: ['clock'] },
   queues: { imports: ['errors', 'metrics', 'model'], types: ['clock', 'iis', 'logging', 'store', 'targets'] },
 };
 
@@ -245,8 +247,10 @@ describe('the README', () => {
     const none = async (): Promise<number> => 0;
     const estate = {
       ...{ countOrders: none, countExpiring: none, nextExpiry: none, countRenewalDue: none, oldestJob: none },
+      ...{ countTargets: none, countDrift: none, countDriftedPlaces: none },
       queueNames: async () => [],
       queueCounts: async () => ({}),
+      isServed: async () => false,
     };
     registerEstateMetrics(registry, estate, systemClock);
     return z.array(metricSchema).parse(registry.getMetricsAsArray());

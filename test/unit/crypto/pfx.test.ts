@@ -3,9 +3,9 @@ import { describe, expect, test } from 'vitest';
 import { createPfx, type PfxInput, pfxFormFor } from '#libs/crypto/pfx';
 import { derivePkcs12, purpose } from '#libs/crypto/pkcs12-kdf';
 import { generatePrivateKey } from '#libs/crypto/private-key';
-import { createTestRoot } from '../../support/test-ca.ts';
+import { createRootCa } from '../../../services/lab/certificate-authority.ts';
 
-const root = createTestRoot();
+const root = createRootCa();
 const intermediate = root.intermediate('Test Intermediate');
 const privateKeyPem = await generatePrivateKey('ec-p256');
 const leaf = intermediate.issue({ key: privateKeyPem, names: ['www.example.com'] });
@@ -84,7 +84,7 @@ describe('a PFX file', () => {
   );
 
   test('keeps a self-signed leaf, which is not there to be trusted as a root', async () => {
-    const own = createTestRoot('own');
+    const own = createRootCa('own');
     const key = own.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
     const pfx = await createPfx({ ...input, privateKeyPem: key, chainPem: own.certificatePem });
     expect(read(pfx, input.password).map(({ kind }) => kind)).toEqual(['certBag', 'pkcs8ShroudedKeyBag']);

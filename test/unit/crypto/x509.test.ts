@@ -1,7 +1,7 @@
 import { createHash, createPublicKey, generateKeyPairSync, X509Certificate } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { checkIssued, describeCertificate, type IssuedCheck, isSelfSigned, splitChain } from '#libs/crypto/x509';
-import { createTestRoot, type TestLeafOptions } from '../../support/test-ca.ts';
+import { createRootCa, type LeafOptions } from '../../../services/lab/certificate-authority.ts';
 
 const minute = 60_000;
 const from = Date.UTC(2026, 2, 1);
@@ -10,9 +10,9 @@ const names = ['www.example.com', '*.example.com'];
 
 const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-384' });
 const privateKeyPem = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
-const root = createTestRoot();
+const root = createRootCa();
 const intermediate = root.intermediate('Test Intermediate', { key: 'rsa' });
-const issue = (changes: Partial<TestLeafOptions> = {}) =>
+const issue = (changes: Partial<LeafOptions> = {}) =>
   intermediate.issue({ key: privateKeyPem, names, notBefore: from, notAfter: until, ...changes });
 
 const check = (changes: Partial<IssuedCheck> = {}) =>
@@ -114,14 +114,14 @@ describe('an issued certificate', () => {
     ['has nothing in it', ''],
     ['leaves out a link', issue() + root.certificatePem],
     ['has its links in the wrong order', issue() + root.certificatePem + intermediate.certificatePem],
-    ['ends in a stranger', issue() + intermediate.chainPem + createTestRoot('Other').certificatePem],
+    ['ends in a stranger', issue() + intermediate.chainPem + createRootCa('Other').certificatePem],
     ['has something unreadable in it', `${issue()}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n`],
   ])('is refused if its chain %s', (_what, chainPem) => {
     expect(() => check({ chainPem })).toThrow(badChain);
   });
 
   test('is refused if its issuer only bears the right name', () => {
-    const impostor = createTestRoot('Test Intermediate', { key: 'rsa' });
+    const impostor = createRootCa('Test Intermediate', { key: 'rsa' });
     expect(() => check({ chainPem: issue() + impostor.certificatePem })).toThrow(badChain);
   });
 

@@ -1,14 +1,16 @@
 import { describe, expect, it } from 'vitest';
 import { CertlineError } from '#libs/errors';
-import type { FailedOrder, PendingOrder } from '#libs/model/order';
+import type { Deployment, FailedOrder, PendingOrder } from '#libs/model/order';
 import {
   cancelled,
   deployed,
   failed,
   isCancellable,
   issued,
+  newDeployment,
   newOrder,
   orderError,
+  partOfRollout,
   restarted,
   resumed,
   retried,
@@ -240,6 +242,64 @@ describe('a failed order is taken up again', () => {
   it('at validation where the stage asked for has nothing to begin with', () => {
     expect(retried(inValidation, 'deployment', later).status).toBe('pending');
     expect(retried({ ...inIssuance, acmeOrder: null }, 'issuance', later).status).toBe('pending');
+  });
+});
+
+describe('an order for several targets', () => {
+  const to = (target: string) => ({ mode: 'site', target, site: 1 }) as const;
+  const deploy = { mode: 'rollout' as const, waves: [[to('tgt_a')], [to('tgt_b'), to('tgt_c')]] };
+  const request = orderRequest({ deploy });
+  const waiting: Deployment[] = [
+    { target: 'tgt_a', wave: 1, order: null, status: 'waiting' },
+    { target: 'tgt_b', wave: 2, order: null, status: 'waiting' },
+    { target: 'tgt_c', wave: 2, order: null, status: 'waiting' },
+  ];
+  const begun = waiting.map((one, at) => ({
+    ...{ ...one, order: `ord_${at}` },
+    status: (['deployed', 'failed', 'cancelled'] as const)[at] ?? ('waiting' as const),
+  }));
+  const ended = failed(issuedOrder(deploy, { deployments: begun }), 'deployment', failure, later);
+
+  it('has them all before it from the start, and on its way', () => {
+    expect(newOrder('ord_9', request, later)).toMatchObject({ partOf: null, deployments: waiting });
+    expect(newOrder('ord_9', orderRequest(), later)).toMatchObject({ partOf: null, deployments: [] });
+    expect(newDeployment('ord_9', request, 'crt_1', later)).toMatchObject({ status: 'issued', deployments: waiting });
+    const pending = newOrder('ord_9', request, later);
+    const proved = validated(pending, acmeOrder, later);
+    for (const order of [proved, issued(proved, 'crt_1', later), restarted(pending, later)])
+      expect(order.deployments).toEqual(waiting);
+  });
+
+  it('keeps what became of them when it ends', () => {
+    const under = issuedOrder(deploy, { deployments: begun });
+    for (const order of [deployed(under, later), ended, cancelled(under, later)])
+      expect(order.deployments).toEqual(begun);
+  });
+
+  it('leaves what is deployed as it is when it is retried from deployment', () => {
+    expect(retried(ended, 'deployment', later)).toMatchObject({
+      ...{ status: 'issued', epoch: 2, error: null },
+      deployments: [begun[0], waiting[1], waiting[2]],
+    });
+  });
+
+  it('begins with all of them anew when it is retried from validation: that gives another certificate', () => {
+    expect(retried(ended, 'validation', later)).toMatchObject({ status: 'pending', epoch: 2, deployments: waiting });
+  });
+
+  it('has a part for each that is an order for one target, of the same certificate', () => {
+    const whole = issuedOrder(deploy, {
+      request,
+      certificate: 'crt_7',
+      attempts: { ...ended.attempts, validation: 3 },
+    });
+    const part = partOfRollout(whole, to('tgt_b'), 'ord_b', later);
+    expect(part).toMatchObject({
+      ...{ id: 'ord_b', version: 0, epoch: 1, status: 'issued', certificate: 'crt_7', partOf: whole.id },
+      ...{ createdAt: later, stageSince: later, deployments: [], attempts: { validation: 0 } },
+      identifiers: statuses('valid', 'valid'),
+    });
+    expect(part.request).toEqual({ ...request, deploy: to('tgt_b') });
   });
 });
 

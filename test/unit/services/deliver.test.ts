@@ -39,6 +39,9 @@ async function outcomes(
   const handler = createDeliverHandler({
     findTarget: async () => folder,
     openTarget: async () => target,
+    certificates: { get: async (id) => ({ ...certificate, id }) },
+    orders: { get: async () => expect.fail('no order is a part of another') },
+    expectations: { of: async () => [], recording: () => [] },
     openCertificate: async (id) => ({ certificate: { ...certificate, id }, privateKeyPem: 'key', chainPem: 'chain' }),
     ...changes,
   });

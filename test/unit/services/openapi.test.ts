@@ -7,6 +7,7 @@ import { apiKeyRoutes } from '../../../services/api/api-keys.ts';
 import { type CertificateRoutesDeps, certificateRoutes } from '../../../services/api/certificates.ts';
 import { type CredentialRoutesDeps, credentialRoutes } from '../../../services/api/credentials.ts';
 import { type DeploymentRoutesDeps, deploymentRoutes } from '../../../services/api/deployments.ts';
+import { type DriftRoutesDeps, driftRoutes } from '../../../services/api/drift.ts';
 import { type EventRoutesDeps, eventRoutes } from '../../../services/api/events.ts';
 import { openApiDocument } from '../../../services/api/openapi.ts';
 import { type OrderRoutesDeps, orderRoutes } from '../../../services/api/orders.ts';
@@ -25,6 +26,7 @@ const factories: Record<string, () => Route[]> = {
   deploymentRoutes: () => deploymentRoutes(unused<DeploymentRoutesDeps>()),
   credentialRoutes: () => credentialRoutes(unused<CredentialRoutesDeps>()),
   accountRoutes: () => accountRoutes(unused<AccountRoutesDeps>()),
+  driftRoutes: () => driftRoutes(unused<DriftRoutesDeps>()),
   targetRoutes: () => targetRoutes(unused<TargetRoutesDeps>()),
   apiKeyRoutes: () => apiKeyRoutes(unused<Parameters<typeof apiKeyRoutes>[0]>(), fakeClock()),
 };

@@ -200,7 +200,7 @@ describe('an order by a site', () => {
 
 describe('the deployment of an order', () => {
   const everyOption = {
-    ...{ mode: 'all', target: 'tgt_1', updateOnly: true, blankHost: true, port: 8443, ip: '*', replace: 'any' },
+    ...{ mode: 'all', target: 'tgt_1', blankHost: true, port: 8443, ip: '*', sni: false, replace: 'any' },
     ...{ exportable: true, readers: ['S-1-5-20', 'IIS AppPool\\shop', 'svc@example.com', 'NETWORK SERVICE'] },
   };
   const names = ['a.example.com'];

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { isLoopbackAddress, isPublicAddress } from '#libs/targets/public-address';
+import { isLoopbackAddress, isPublicAddress } from '#libs/outgoing/public-address';
 
 describe('an address', () => {
   it.each([

@@ -1,6 +1,7 @@
-/** A tiny CA for tests: it makes roots, intermediates and leaves of RSA or EC keys, and does what a real one must not if it is asked to. */
+/** A tiny CA for the lab and the tests: it makes roots, intermediates and leaves of RSA or EC keys, and does what a real one must not if it is asked to. */
 import { createHash, createPublicKey, generateKeyPairSync, type KeyObject, randomBytes, sign } from 'node:crypto';
 import forge from 'node-forge';
+import { systemClock } from '#libs/clock';
 import {
   type Asn1,
   decode,
@@ -14,12 +15,11 @@ import {
   tagged,
   taggedBytes,
 } from '#libs/crypto/der';
-import { readTestRequest } from './test-request.ts';
 
 const { asn1 } = forge;
 const { Class, Type } = asn1;
 
-export interface TestCaOptions {
+export interface AuthorityOptions {
   /** A kind of key, or a private key that there is; `ec` unless given. */
   key?: 'ec' | 'rsa' | KeyObject;
   /** Ms since the epoch; a day ago and in ten years unless given. */
@@ -29,7 +29,7 @@ export interface TestCaOptions {
   ca?: boolean;
 }
 
-export interface TestLeafOptions {
+export interface LeafOptions {
   /** PEM of a private or public key, or a KeyObject. */
   key: string | KeyObject;
   names: readonly string[];
@@ -42,16 +42,18 @@ export interface TestLeafOptions {
   addresses?: Buffer[];
 }
 
-export interface TestCa {
+/** A CA whose key is in memory alone. */
+export interface CertificateAuthority {
+  /** Its own certificate. */
   certificatePem: string;
   privateKey: KeyObject;
   /** PEM of this CA's certificate and those above it, without the root. */
   chainPem: string;
-  intermediate(commonName: string, options?: TestCaOptions): TestCa;
+  intermediate(commonName: string, options?: AuthorityOptions): CertificateAuthority;
   /** PEM of a leaf. */
-  issue(options: TestLeafOptions): string;
-  /** PEM of a leaf and its intermediates for a PKCS#10 request (DER) whose signature holds. */
-  issueFor(request: Buffer, options?: Omit<TestLeafOptions, 'key' | 'names'>): string;
+  issue(options: LeafOptions): string;
+  /** A leaf with an EC key made for it, both PEM. */
+  issueWithKey(options: Omit<LeafOptions, 'key'>): { certificatePem: string; privateKeyPem: string };
 }
 
 const day = 86_400_000;
@@ -67,15 +69,15 @@ const ids = {
 } as const;
 
 /** A self-signed CA. */
-export function createTestRoot(commonName = 'Test Root', options: TestCaOptions = {}): TestCa {
+export function createRootCa(commonName = 'Lab Root', options: AuthorityOptions = {}): CertificateAuthority {
   return createCa(commonName, options, undefined);
 }
 
-function createCa(commonName: string, options: TestCaOptions, parent: Issuer | undefined): TestCa {
+function createCa(commonName: string, options: AuthorityOptions, parent: Issuer | undefined): CertificateAuthority {
   const privateKey = typeof options.key === 'object' ? options.key : generateKey(options.key ?? 'ec');
   const publicKey = createPublicKey(privateKey);
   const own = { name: nameOf(commonName), privateKey, publicKey };
-  const now = Date.now();
+  const now = systemClock.now();
   const certificatePem = certificate(parent ?? own, {
     subject: own.name,
     publicKey,
@@ -85,7 +87,7 @@ function createCa(commonName: string, options: TestCaOptions, parent: Issuer | u
   });
   const chainPem = parent === undefined ? '' : certificatePem + parent.chainPem;
   const self: Issuer = { ...own, chainPem };
-  const issue = (leaf: TestLeafOptions): string =>
+  const issue = (leaf: LeafOptions): string =>
     certificate(self, {
       subject: leaf.names[0] === undefined || leaf.names[0].length > 64 ? sequence() : nameOf(leaf.names[0]),
       publicKey: typeof leaf.key === 'object' && leaf.key.type === 'public' ? leaf.key : createPublicKey(leaf.key),
@@ -99,9 +101,10 @@ function createCa(commonName: string, options: TestCaOptions, parent: Issuer | u
     chainPem,
     issue,
     intermediate: (name, its = {}) => createCa(name, its, self),
-    issueFor(request, leaf = {}) {
-      const { names, publicKey: key } = readTestRequest(request);
-      return issue({ ...leaf, names, key }) + chainPem;
+    issueWithKey(leaf) {
+      const key = generateKey('ec');
+      const privateKeyPem = String(key.export({ type: 'pkcs8', format: 'pem' }));
+      return { certificatePem: issue({ ...leaf, key }), privateKeyPem };
     },
   };
 }
@@ -190,7 +193,7 @@ const leafExtensions = (): Asn1[] => [
   extension(ids.extendedKeyUsage, sequence(objectId(ids.serverAuth))),
 ];
 
-function altNamesOf({ names, addresses = [] }: TestLeafOptions): Asn1 {
+function altNamesOf({ names, addresses = [] }: LeafOptions): Asn1 {
   const dns = names.map((name) => taggedBytes(2, Buffer.from(name, 'latin1')));
   return extension(ids.subjectAltName, sequence(...dns, ...addresses.map((address) => taggedBytes(7, address))));
 }
