@@ -9,7 +9,16 @@ import { startIssuanceWorker } from '../issuance-worker/service.ts';
 import { startScheduler } from '../scheduler/service.ts';
 import { startValidationWorker } from '../validation-worker/service.ts';
 
-export const sections = ['redis', 'log', 'secrets', 'api', 'validation', 'pipeline', 'scheduler', 'deployment'] as const;
+export const sections = [
+  'redis',
+  'log',
+  'secrets',
+  'api',
+  'validation',
+  'pipeline',
+  'scheduler',
+  'deployment',
+] as const;
 
 export interface Standalone extends Service {
   api: ApiService;

@@ -37,6 +37,7 @@ const allowed: Record<string, { imports?: string[]; types?: string[] }> = {
   acme: { imports: ['error-codes', 'errors', 'retry-after'], types: ['clock'] },
   challenges: { imports: ['errors'], types: ['model'] },
   crypto: { imports: ['errors'], types: ['model'] },
+  dns: { imports: ['errors', 'model', 'outgoing', 'retry-after', 'run-program'], types: ['clock'] },
   iis: { imports: ['errors', 'model', 'process-tree'], types: ['clock', 'error-codes'] },
   metrics: { imports: ['model'], types: ['clock'] },
   store: { imports: ['errors', 'model'] },
