@@ -159,12 +159,17 @@ function valuesOf(names: readonly string[], env: NodeJS.ProcessEnv, wrong: strin
   return values;
 }
 
+/** What is wrong with a value. Numbers come in as text: what is none is read as NaN, which nobody gave. */
+function wordsOf({ code, message }: z.core.$ZodIssue): string {
+  return code === 'invalid_type' && message.endsWith('received NaN') ? 'give a number' : message;
+}
+
 /** Reads and checks the sections of a service from the environment. Throws an `Error` that names every wrong variable and why. */
 export function readConfig<S extends SectionName>(names: readonly S[], env: NodeJS.ProcessEnv): Config<S> {
   const shape = Object.assign({}, ...names.map((name) => sections[name])) as z.ZodRawShape;
   const wrong: string[] = [];
   const result = z.object(shape).safeParse(valuesOf(Object.keys(shape), env, wrong));
-  wrong.push(...(result.error?.issues ?? []).map((issue) => `${String(issue.path[0])}: ${issue.message}`));
+  wrong.push(...(result.error?.issues ?? []).map((issue) => `${String(issue.path[0])}: ${wordsOf(issue)}`));
   if (!result.success || wrong.length > 0) throw new Error(`wrong configuration\n  ${wrong.join('\n  ')}`);
   return result.data as Config<S>;
 }

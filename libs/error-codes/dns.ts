@@ -18,7 +18,7 @@ export const dnsCodes = {
     502,
     'permanent',
     'The credential cannot change the zone',
-    'Give the credential the right to this zone, or name another credential for the name; POST /v1/credentials/:id/test shows what it can see.',
+    'Give the credential the right to this zone, or name another credential for the name.',
   ),
   dns_provider_unreachable: entry(
     502,

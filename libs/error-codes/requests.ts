@@ -30,9 +30,14 @@ export const requestCodes = {
     409,
     'permanent',
     'The order is not in a state for this',
-    'Read the order again; `detail` says which states allow it.',
+    'Read the order again; see `detail`. A failed order can be retried; one that is not complete, has not failed and is in no worker’s hands can be cancelled.',
   ),
-  name_taken: entry(409, 'permanent', 'The name is taken', 'Use another name.'),
+  name_taken: entry(
+    409,
+    'permanent',
+    'The name is taken',
+    'Use another name, or change what has it: `detail` says how.',
+  ),
   record_in_use: entry(409, 'permanent', 'Something still uses it', 'Change or end what `detail` names first.'),
   master_key_missing: entry(
     503,

@@ -6,7 +6,7 @@ export const targetCodes = {
     502,
     'retryable',
     'The target does not answer',
-    'Check that the host is up, its address right, and that a worker of its pool runs (`DEPLOYMENT_POOLS`).',
+    'Check that the host is up and its address right, or that the folder is there and mounted on the machine of the worker, and that a worker of its pool runs (`DEPLOYMENT_POOLS`).',
   ),
   pool_unserved: entry(
     502,
@@ -52,7 +52,12 @@ export const targetCodes = {
     'Windows cannot use the private key of the certificate',
     'Remove the certificate from the store of the host, then retry the order.',
   ),
-  target_refused: entry(502, 'retryable', 'The target refuses the change', 'See `detail`.'),
+  target_refused: entry(
+    502,
+    'retryable',
+    'The target refuses the change',
+    'See `detail` and `evidence` for what it says, and mend it there, or the setting that is named. It is tried again unless waiting cannot help; then retry the order.',
+  ),
   site_not_found: entry(422, 'permanent', 'No such IIS site', 'See the sites of the target.'),
   site_has_no_names: entry(
     422,
@@ -64,7 +69,7 @@ export const targetCodes = {
     422,
     'permanent',
     'No binding fits the certificate',
-    'See `detail`; add an http binding with the host name, or use `deploy.addMissing`.',
+    '`detail` has the reason for each name, and what would help. After a change on the host retry the order; other options need a new request, with a certificate that is there `POST /v1/certificates/:id/deployments`.',
   ),
   superseded: entry(
     409,
@@ -76,7 +81,7 @@ export const targetCodes = {
     409,
     'retryable',
     'The host changed since it was planned',
-    'Nothing: it is planned anew. With `deploy.planHash`: preview again, and `POST /v1/certificates/:id/deployments` with the new hash.',
+    'An order without `planHash` is planned anew by itself. With one: preview again, and send the request again with the new hash; for an order that failed, as `POST /v1/certificates/:id/deployments` with its certificate.',
   ),
   outside_window: entry(
     409,

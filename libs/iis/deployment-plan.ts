@@ -1,8 +1,8 @@
-import { CertlineError } from '../errors.ts';
 import { bindingKey } from '../model/drift.ts';
 import type { TargetDeploy } from '../model/order.ts';
 import { type BindingPlan, hashChanges, hashOf, type PlannedCertificate, planBindings } from './binding-plan.ts';
 import type { HostState } from './iis-host.ts';
+import { nothingToBind } from './nothing-to-bind.ts';
 import { changesAt } from './plan-restriction.ts';
 
 /** Store that a certificate goes to unless the order names one. */
@@ -57,15 +57,5 @@ export function planDeployment(
 ): BindingPlan {
   const plan = draftDeployment(state, certificate, deploy, ours);
   if (deploy.mode === 'store' || plan.changes.length > 0 || isBound(state, certificate, deploy)) return plan;
-  const { only } = deploy;
-  const skipped = plan.skipped
-    .filter((one) => only === undefined || only.includes(bindingKey(one)))
-    .map(
-      ({ siteId, protocol, bindingInformation, reason }) =>
-        `${protocol === 'ftp' ? `ftp of site ${siteId}` : bindingInformation}: ${reason}`,
-    );
-  const why = skipped.length > 0 ? ` (${skipped.slice(0, 5).join('; ')})` : '';
-  throw new CertlineError('nothing_to_bind', `no binding fits ${certificate.names.join(', ')}${why}`, {
-    evidence: { skipped },
-  });
+  throw nothingToBind(state, certificate, deploy, plan.skipped);
 }

@@ -5,6 +5,7 @@ import type { BindingPlan } from './binding-plan.ts';
 import { defaultStore, draftDeployment } from './deployment-plan.ts';
 import type { Binding, HostState, Site } from './iis-host.ts';
 import { changesAt, withoutSuperseded } from './plan-restriction.ts';
+import { isProtocol } from './plan-scope.ts';
 import { bindingOf } from './put-back.ts';
 
 /** What is to be known of a certificate of certline. */
@@ -30,8 +31,16 @@ const sameStore = (a: string | null, b: string | null): boolean =>
   (a || defaultStore).toLowerCase() === (b || defaultStore).toLowerCase();
 
 /** The binding where something is expected, if the host has it. */
-const thereOf = (state: HostState, { place }: Expectation): Binding | undefined =>
-  bindingOf(state, bindingPlace(place));
+function thereOf(state: HostState, { place }: Expectation): Binding | undefined {
+  const { siteId, protocol, bindingInformation } = bindingPlace(place);
+  if (protocol === 'ftp') return bindingOf(state, { siteId, protocol, bindingInformation });
+  const site = state.sites.find(({ id }) => id === siteId);
+  return site?.bindings.find(
+    (one) =>
+      isProtocol(one, protocol) &&
+      bindingKey({ siteId, protocol, bindingInformation: one.bindingInformation }) === place,
+  );
+}
 
 /** Thumbprints that are at some places instead of what is expected there, each once. */
 export function foundInstead(state: HostState, expectations: readonly Expectation[]): string[] {

@@ -8,9 +8,9 @@ export interface BindingPlace {
   bindingInformation: string;
 }
 
-/** Name of a binding among all of a host. */
+/** Name of a binding among all of a host. Host names are the same in any case. */
 export function bindingKey({ siteId, protocol, bindingInformation }: BindingPlace): string {
-  return `${siteId}|${protocol}|${bindingInformation}`;
+  return `${siteId}|${protocol}|${bindingInformation.toLowerCase()}`;
 }
 
 /** The binding of a name that `bindingKey` made. Throws for any other text. */

@@ -153,6 +153,8 @@ const common = {
   error: orderErrorSchema.nullable(),
   /** When the current stage is tried next, if it waits. */
   nextAttemptAt: z.number().nullable(),
+  /** When a worker took up the current stage, ms since the epoch; null when none has, or its attempt has ended. */
+  startedAt: z.number().nullable().default(null),
   /** The account whose mending the order waits for. */
   parkedOn: z.string().nullable(),
   /** When the current stage began to be due: it gives up `stages[stage].deadlineMs` later. */
@@ -218,6 +220,19 @@ export type IssuedOrder = z.infer<typeof issuedOrderSchema>;
 export type DeployedOrder = z.infer<typeof deployedOrderSchema>;
 export type FailedOrder = z.infer<typeof failedOrderSchema>;
 export type CancelledOrder = z.infer<typeof cancelledOrderSchema>;
+
+/**
+ * Whether a worker has begun to deploy the order: its target may have the certificate already, whatever became of the worker. It comes to the
+ * end of that attempt before anything else is done with it.
+ */
+export function isInHand({ status, startedAt }: Order): boolean {
+  return status === 'issued' && startedAt !== null;
+}
+
+/** Whether a rollout that was called off still has to hear of parts that were under way. */
+export function isWindingDown({ status, deployments }: Order): boolean {
+  return status === 'cancelled' && deployments.some((one) => one.status === 'under way');
+}
 
 /** Whether the order got where it was meant to go. */
 export function isComplete(order: Order): boolean {

@@ -135,9 +135,3 @@ export function afterRollout<T extends FailedOrder | CancelledOrder>(
   });
   return { order: progress.length > 0 ? { ...whole, deployments: settled, updatedAt: now } : whole, progress };
 }
-
-/** Whether a worker may be deploying a part at this moment: one may have begun with it, and it does not wait for its next attempt. */
-export function mayBeInHand({ status, version, nextAttemptAt, parkedOn }: Order): boolean {
-  // A part is placed with version 1; to begin is to save it.
-  return status === 'issued' && version > 1 && nextAttemptAt === null && parkedOn === null;
-}

@@ -41,6 +41,7 @@ function carry(order: Order, now: number) {
     updatedAt: now,
     error: null,
     nextAttemptAt: null,
+    startedAt: null,
     parkedOn: null,
     stageSince: now,
   };
@@ -70,6 +71,7 @@ export function newOrder(id: string, request: OrderRequest, now: number): Pendin
     restarts: 0,
     error: null,
     nextAttemptAt: null,
+    startedAt: null,
     parkedOn: null,
     stageSince: now,
     presented: [],
@@ -168,12 +170,16 @@ export function failed(order: Order, stage: StageName, error: OrderError, now: n
   };
 }
 
-/** Called off. A certificate that was issued stays. */
+/** Called off, with the targets that were not begun. A certificate that was issued stays. */
 export function cancelled(order: Order, now: number): CancelledOrder {
   const stage = stageOf(order) ?? 'validation';
+  const deployments = order.deployments.map((one) =>
+    one.status === 'waiting' ? { ...one, status: 'cancelled' as const } : one,
+  );
   return {
     ...carry(order, now),
     ...ending(order),
+    deployments,
     presented: [],
     status: 'cancelled',
     stage,
@@ -205,7 +211,15 @@ export function reached<T extends Order>(order: T): T {
 
 /** Let go after its account was mended: epoch + 1, so that its job is a new one; the time it was held does not count. */
 export function resumed<T extends Order>(order: T, now: number): T {
-  return { ...order, epoch: order.epoch + 1, updatedAt: now, stageSince: now, nextAttemptAt: null, parkedOn: null };
+  return {
+    ...order,
+    epoch: order.epoch + 1,
+    updatedAt: now,
+    stageSince: now,
+    nextAttemptAt: null,
+    startedAt: null,
+    parkedOn: null,
+  };
 }
 
 /** Stages a failed order can be taken up from, the latest one last. */

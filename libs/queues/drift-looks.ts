@@ -98,7 +98,7 @@ export function createDriftLooks(deps: DriftLooksDeps): DriftLooks {
     const repairs = await driftReports.repairs(target.id, finding.checkedAt - repairSpanMs);
     const differences = finding.differences.map((one) => {
       if ((repairs.get(one.place)?.length ?? 0) < repairLimit) return one;
-      const why = `repaired ${repairLimit} times within 24 hours and changed again: it is only reported until some other tool leaves it alone`;
+      const why = `repaired ${repairLimit} times within 24 hours and changed again: it is only reported until 24 hours after the first of them`;
       return { ...one, detail: `${one.detail}; ${why}` };
     });
     return { ...finding, differences };
@@ -112,19 +112,54 @@ export function createDriftLooks(deps: DriftLooksDeps): DriftLooks {
     else log.info(about, `${target.name} is as it should be again`);
   }
 
+  /** Looks under way, by target: whoever asks meanwhile is told the same, and no deployment waits for each of them. */
+  const underWay = new Map<string, Promise<DriftReport>>();
+
+  async function lookOnce(target: Target, signal: AbortSignal): Promise<DriftReport> {
+    try {
+      const finding = await withLimits(target, await settled(target, signal));
+      const saved = await driftReports.save(finding);
+      if (saved === null) throw new CertlineError('target_unknown', `there is no target ${target.id}`);
+      metrics.driftChecks.inc({ outcome: saved.report.state });
+      if (saved.news) tell(target, saved.report);
+      return saved.report;
+    } catch (thrown) {
+      if (thrown instanceof CertlineError && thrown.code === 'deployment_under_way')
+        metrics.driftChecks.inc({ outcome: 'deployment_under_way' });
+      throw thrown;
+    }
+  }
+
+  /** What the look of another finds; null when that one gave it up, which says nothing to who waits for it. */
+  async function unlessGivenUp(other: Promise<DriftReport>, signal: AbortSignal): Promise<DriftReport | null> {
+    signal.throwIfAborted();
+    const aborted = Promise.withResolvers<never>();
+    const abort = () => aborted.reject(signal.reason);
+    signal.addEventListener('abort', abort, { once: true });
+    const found = other.catch((error: unknown) => {
+      if (error instanceof CertlineError) throw error;
+      return null;
+    });
+    try {
+      return await Promise.race([found, aborted.promise]);
+    } finally {
+      signal.removeEventListener('abort', abort);
+    }
+  }
+
   return {
     async look(target, signal) {
+      for (let other = underWay.get(target.id); other; other = underWay.get(target.id)) {
+        const shared = await unlessGivenUp(other, signal);
+        if (shared) return shared;
+      }
+      signal.throwIfAborted();
+      const own = lookOnce(target, signal);
+      underWay.set(target.id, own);
       try {
-        const finding = await withLimits(target, await settled(target, signal));
-        const saved = await driftReports.save(finding);
-        if (saved === null) throw new CertlineError('target_unknown', `there is no target ${target.id}`);
-        metrics.driftChecks.inc({ outcome: saved.report.state });
-        if (saved.news) tell(target, saved.report);
-        return saved.report;
-      } catch (thrown) {
-        if (thrown instanceof CertlineError && thrown.code === 'deployment_under_way')
-          metrics.driftChecks.inc({ outcome: 'deployment_under_way' });
-        throw thrown;
+        return await own;
+      } finally {
+        if (underWay.get(target.id) === own) underWay.delete(target.id);
       }
     },
   };

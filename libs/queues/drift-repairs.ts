@@ -60,7 +60,8 @@ interface Group {
 function isUnderWay(order: Order, target: string, certificate: Certificate): boolean {
   if (order.status !== 'issued') return false;
   const mine = order.deployments.find((one) => one.target === target);
-  if (mine !== undefined && mine.status !== 'waiting' && mine.status !== 'under way') return false;
+  // A wave that has not begun may not begin for days.
+  if (mine !== undefined && mine.status !== 'under way') return false;
   const names = new Set(certificate.names);
   return order.certificate === certificate.id || order.request.names.some((name) => names.has(name));
 }
@@ -105,11 +106,11 @@ export function createDriftRepairs(deps: DriftRepairsDeps): DriftRepairs {
 
   async function placeAll(target: Target, differences: readonly Difference[], by: 'policy' | 'request') {
     const repair: Repair = { orders: [], left: [] };
-    const groups = await sortOut(target, differences, repair.left);
-    if (groups.length === 0) return repair;
+    // Before what is expected: an order that ends in between has changed that.
     const unfinished = (await Promise.all((await orders.unfinishedAt(target.id)).map(orders.get))).filter(
       (order) => order !== null,
     );
+    const groups = await sortOut(target, differences, repair.left);
     for (const group of groups) {
       const { places } = group;
       const certificate = await certificates.get(group.certificate);

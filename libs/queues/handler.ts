@@ -30,17 +30,9 @@ export interface StageContext<O> {
   current(): O;
 }
 
-/** What a stage has made of an order. */
-export interface StageResult<S extends StageName> {
-  /** The order in its next status. */
-  next: Leaves<S>;
-  /** Stored together with it. */
-  also?: readonly Command[];
-}
-
-/** A stage: says what happened by what it returns, or by throwing a `CertlineError`. May run twice at any line. */
+/** A stage: says what happened by returning the order in its next status, or by throwing a `CertlineError`. May run twice at any line. */
 export interface StageHandler<S extends StageName> {
-  run(order: Takes<S>, context: StageContext<Takes<S>>): Promise<StageResult<S>>;
+  run(order: Takes<S>, context: StageContext<Takes<S>>): Promise<Leaves<S>>;
 }
 
 /** The deployment stage works on all orders that are due on a target at once: one commit to the host. */

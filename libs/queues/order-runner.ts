@@ -2,7 +2,7 @@ import type { Clock } from '../clock.ts';
 import { asCertlineError, CertlineError } from '../errors.ts';
 import type { Logger } from '../logging.ts';
 import { type Metrics, observeAttempt } from '../metrics/metrics.ts';
-import { activeStage, isComplete, type Order, type StageName } from '../model/order.ts';
+import { activeStage, isComplete, isInHand, type Order, type StageName } from '../model/order.ts';
 import { cancelled, reached } from '../model/transitions.ts';
 import type { OrderEventInput } from '../store/order-events.ts';
 import type { OrderStore } from '../store/orders.ts';
@@ -125,7 +125,8 @@ export function createOrderRunner<S extends StageName>(stage: S, options: Runner
       if (order === null || activeStage(order) !== stage) return { kind: 'stale' };
       if (epoch !== undefined && order.epoch !== epoch) return { kind: 'stale' };
       const now = clock.now();
-      if (!(await isWanted(order))) {
+      // What may be on its target already is brought to its end, so that the order says what the target has.
+      if (!isInHand(order) && !(await isWanted(order))) {
         await callOff(order);
         return { kind: 'stale' };
       }
@@ -147,7 +148,11 @@ export function createOrderRunner<S extends StageName>(stage: S, options: Runner
         );
       }
       const started: OrderEventInput = { type: 'stage_started', at: now, stage };
-      const begun = await orders.save(order, { ...reached(order), nextAttemptAt: null, updatedAt: now }, [started]);
+      const begun = await orders.save(
+        order,
+        { ...reached(order), nextAttemptAt: null, startedAt: now, updatedAt: now },
+        [started],
+      );
       if (begun === null) return { kind: 'stale' };
       metrics.stageWait.observe({ stage }, Math.max(0, now - dueAt) / 1000);
       // `activeStage` told that the status is the one this stage takes.

@@ -23,7 +23,8 @@ export interface OutcomeTime {
 const lastLookMs = 60_000;
 
 /** What becomes of an order whose stage met `error`: the error's plan, within the stage's budgets. Pure. */
-export function afterFailure(order: Order, stage: StageName, error: CertlineError, time: OutcomeTime): Outcome {
+export function afterFailure(begun: Order, stage: StageName, error: CertlineError, time: OutcomeTime): Outcome {
+  const order = { ...begun, startedAt: null };
   const { now, random, scale } = time;
   const record = orderError(error, stage, now);
   const { plan } = error;

@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.ts';
-import { activeStage, isFinal, isForOneTarget, type Order } from '../model/order.ts';
+import { activeStage, isFinal, isForOneTarget, isWindingDown, type Order } from '../model/order.ts';
 import { isServed } from './heartbeat.ts';
 import { openQueues, type QueueConnection } from './queues.ts';
 import { deploymentQueue, driftQueue, jobId, rolloutQueue } from './stages.ts';
@@ -85,7 +85,7 @@ export function createProducer({ clock, poolOf, ...connection }: ProducerOptions
     async enqueue(order) {
       const { deploy } = order.request;
       if (order.partOf !== null && isFinal(order)) await wakeRollout(order.partOf);
-      if (order.status === 'cancelled' && deploy.mode === 'rollout') await wakeRollout(order.id);
+      if (isWindingDown(order)) await wakeRollout(order.id);
       const stage = activeStage(order);
       if (stage === null) return;
       if (stage !== 'deployment') await addStageJob(order, stage);
@@ -95,6 +95,7 @@ export function createProducer({ clock, poolOf, ...connection }: ProducerOptions
 
     async ensureJob(order) {
       const stage = activeStage(order);
+      if (isWindingDown(order)) await wakeRollout(order.id);
       if (stage === null) return false;
       if (stage !== 'deployment') {
         const job = await queues.of(stage).getJob(jobId(order.id, stage, order.epoch));

@@ -5,23 +5,23 @@ import {
   type IssuedOrder,
   isComplete,
   isFinal,
+  isInHand,
   type Order,
   type Rollout,
-  targetsOf,
 } from '../model/order.ts';
-import { afterRollout, mayBeInHand, nextOfRollout, type Parts } from '../model/rollout.ts';
+import { afterRollout, nextOfRollout, type Parts } from '../model/rollout.ts';
 import { cancelled, partOfRollout, reached } from '../model/transitions.ts';
 import type { OrderEventInput } from '../store/order-events.ts';
 import type { RolloutJob } from './producer.ts';
 import type { WorkerSettings } from './stage-worker.ts';
-import { deploymentLease, rolloutQueue } from './stages.ts';
+import { rolloutQueue } from './stages.ts';
 import { type RunningWorker, startWorker } from './worker.ts';
 
 const concurrency = 10;
 const stage = 'deployment';
 
 /** What becomes of a rollout when one of its parts ended, or nobody has looked at it for a while. May run twice at any line. */
-function createRollouts({ orders, producer, leases, metrics, clock, log }: WorkerSettings) {
+function createRollouts({ orders, producer, metrics, clock, log }: WorkerSettings) {
   /** What is deployed stays so: at the end of a large rollout only a few are read. */
   async function partsOf({ deployments }: Order): Promise<Map<string, Order>> {
     const ids = deployments.flatMap(({ order, status }) => (order === null || status === 'deployed' ? [] : [order]));
@@ -29,16 +29,10 @@ function createRollouts({ orders, producer, leases, metrics, clock, log }: Worke
     return new Map(parts.flatMap((part) => (part === null ? [] : [[part.id, part]])));
   }
 
-  /** Whether a worker is deploying a part at this moment; one that begins from now on finds its rollout called off. */
-  async function isInHand(part: Order): Promise<boolean> {
-    const [target = ''] = targetsOf(part.request.deploy);
-    return mayBeInHand(part) && (await leases.isHeld(deploymentLease(target)));
-  }
-
-  /** Calls off what is not being deployed at this moment: that comes to its end, so that its order says what the target has. */
+  /** Calls off what no worker has begun with: that comes to its end, so that its order says what the target has. */
   async function calledOff(part: Order): Promise<Order> {
     for (let current: Order | null = part; current !== null; current = await orders.get(part.id)) {
-      if (isFinal(current) || (await isInHand(current))) return current;
+      if (isFinal(current) || isInHand(current)) return current;
       const now = clock.now();
       const detail = 'its rollout was called off';
       const event = { type: 'order_cancelled', at: now, stage, detail } as const;

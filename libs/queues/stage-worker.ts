@@ -23,8 +23,8 @@ export function startStageWorker<S extends 'validation' | 'issuance'>(
   async function attempt(run: Run<S>, job: Job<StageJob>, token: string, signal: AbortSignal): Promise<string> {
     try {
       const context = { clock, log: run.log, signal, checkpoint: run.checkpoint, current: () => run.order };
-      const { next, also } = await handler.run(run.order, context);
-      return (await runner.succeed(run, next, also)) === null ? 'stale' : 'completed';
+      const next = await handler.run(run.order, context);
+      return (await runner.succeed(run, next)) === null ? 'stale' : 'completed';
     } catch (thrown) {
       if (signal.aborted) {
         run.log.info('handed back: the process stops');

@@ -5,6 +5,7 @@ import {
   activeStage,
   isFinal,
   isForOneTarget,
+  isWindingDown,
   type Order,
   type OrderStatus,
   orderSchema,
@@ -95,7 +96,8 @@ function indexCommands(keys: Keys, order: Order, previous: Order | null): Comman
   }
   const dueAt = String(order.nextAttemptAt ?? order.updatedAt);
   const active = activeStage(order);
-  if (active !== null) commands.push(['ZADD', keys.openOrders, String(Number(dueAt) + reconcileGraceMs), id]);
+  if (active !== null || isWindingDown(order))
+    commands.push(['ZADD', keys.openOrders, String(Number(dueAt) + reconcileGraceMs), id]);
   else if (previous) commands.push(['ZREM', keys.openOrders, id]);
   if (order.parkedOn !== null) commands.push(['SADD', keys.parkedOrders(order.parkedOn), id]);
   else if (previous?.parkedOn) commands.push(['SREM', keys.parkedOrders(previous.parkedOn), id]);

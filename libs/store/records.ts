@@ -20,8 +20,6 @@ export interface RecordStore<T> {
    * Doing it twice is harmless.
    */
   create(record: T, also?: readonly Command[]): Promise<{ record: T; created: boolean }>;
-  /** The commands that store a record, to be done in one step with others; for a kind without unique names. */
-  creating(record: T): Command[];
   /** Replaces a record; the last writer wins. */
   put(record: T): Promise<void>;
   /**
@@ -111,8 +109,6 @@ export function createRecordStore<T extends { id: string; createdAt: number }>(
       if (existing === null) throw new CertlineError('not_found', `${owner}, which has the name, is gone`);
       return { record: existing, created: false };
     },
-
-    creating: (record) => commands(record, randomUUID()),
 
     async put(record) {
       const transaction = redis.multi();

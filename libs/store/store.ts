@@ -16,12 +16,9 @@ import { createOrderStore, type OrderStore } from './orders.ts';
 import { createRecordStore, type RecordStore } from './records.ts';
 import type { Command } from './redis.ts';
 
-export interface CertificateStore
-  extends Omit<RecordStore<Certificate>, 'create' | 'creating' | 'put' | 'update' | 'remove'> {
+export interface CertificateStore extends Omit<RecordStore<Certificate>, 'create' | 'put' | 'update' | 'remove'> {
   /** Stores a certificate whose id is new with its chain (PEM of what follows the leaf), which is kept once however many have it. Doing it twice is harmless. */
   create(certificate: Omit<Certificate, 'chain'>, chainPem: string): Promise<Certificate>;
-  /** The commands that store a certificate as `create` does: to be done in one step with the order that it completes. */
-  creating(certificate: Omit<Certificate, 'chain'>, chainPem: string): Command[];
   getChain(name: string): Promise<string | null>;
   findByThumbprint(thumbprint: string): Promise<Certificate | null>;
   /** Those of some thumbprints (upper-case hexadecimal) that are of certificates of certline. */
@@ -78,14 +75,6 @@ export function createStore(redis: Redis, namespace: string): Store {
       [keys.certificatesByRenewal, renewAt],
     ],
   });
-  function withChain(certificate: Omit<Certificate, 'chain'>, chainPem: string) {
-    const chain = createHash('sha256').update(chainPem).digest('hex');
-    const also: Command[] = [
-      ['SET', keys.chain(chain), chainPem, 'NX'],
-      ['HSET', keys.certificateByThumbprint, certificate.thumbprint, certificate.id],
-    ];
-    return { record: { ...certificate, chain }, also };
-  }
   return {
     keys,
     orders: createOrderStore(redis, keys),
@@ -93,13 +82,13 @@ export function createStore(redis: Redis, namespace: string): Store {
     certificates: {
       ...certificates,
       async create(certificate, chainPem) {
-        const { record, also } = withChain(certificate, chainPem);
-        await certificates.create(record, also);
+        const chain = createHash('sha256').update(chainPem).digest('hex');
+        const record = { ...certificate, chain };
+        await certificates.create(record, [
+          ['SET', keys.chain(chain), chainPem, 'NX'],
+          ['HSET', keys.certificateByThumbprint, certificate.thumbprint, certificate.id],
+        ]);
         return record;
-      },
-      creating(certificate, chainPem) {
-        const { record, also } = withChain(certificate, chainPem);
-        return [...certificates.creating(record), ...also];
       },
       async findByThumbprint(thumbprint) {
         const id = await redis.hget(keys.certificateByThumbprint, thumbprint);

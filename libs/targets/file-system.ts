@@ -58,7 +58,11 @@ export async function withFiles<T>(what: string, work: () => Promise<T>): Promis
 export async function requireFolder(path: string): Promise<void> {
   if (!isAbsolute(path))
     throw new CertlineError('target_refused', `${path} is no absolute path on the machine of this worker`);
-  const found = await withFiles('the folder of the target', () => stat(path));
+  const found = await withFiles('the folder of the target', () => stat(path)).catch((error: unknown) => {
+    if (!(error instanceof CertlineError) || !isAbsent(error.cause)) throw error;
+    const detail = `${path} is not there on the machine of this worker: make it, or mount it, for certline makes no folder of a target`;
+    throw new CertlineError('target_unreachable', detail, { cause: error.cause, evidence: { error: 'ENOENT' } });
+  });
   if (!found.isDirectory()) throw new CertlineError('target_refused', `${path} is not a folder`);
 }
 

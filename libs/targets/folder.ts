@@ -154,7 +154,10 @@ export function createFolderTarget(settings: FolderSettings, deps: FolderDeps): 
 
   function requireCommands(): void {
     if (command !== null && !allowCommands)
-      throw new CertlineError('target_refused', 'the target has a command, and this worker is not set up to run any');
+      throw new CertlineError(
+        'target_refused',
+        'the target has a command, and this worker is not set up to run any: set ALLOW_COMMANDS=true for the deployment workers of its pool, or take the command away (`PATCH` with `"command": null`)',
+      );
   }
 
   /** What `publish` needs besides writing. */

@@ -43,7 +43,13 @@ export function createWebhook(settings: WebhookSettings, deps: WebhookDeps): Cer
     } catch (thrown) {
       if (!(thrown instanceof NoAddress)) throw thrown;
       if (!thrown.refused) throw new CertlineError('target_unreachable', thrown.message, { cause: thrown.cause });
-      throw new CertlineError('target_refused', thrown.message, { plan: { kind: 'permanent' } });
+      if (thrown.message.includes('without TLS')) {
+        const plan = { kind: 'permanent' } as const;
+        throw new CertlineError('target_refused', `${thrown.message}; give an https URL`, { plan });
+      }
+      // The setting, or what the name leads to, may be another one by the next attempt.
+      const advice = 'set ALLOW_PRIVATE_WEBHOOKS=true for the deployment workers of its pool, or give another URL';
+      throw new CertlineError('target_refused', `${thrown.message}; ${advice}`);
     }
   }
 

@@ -56,7 +56,7 @@ export const deployBody = z.strictObject({
   blankHost: z.boolean().exactOptional().describe('Also bindings without a host name'),
   port: z.number().int().min(1).max(65_535).exactOptional().describe('Port of new bindings, 443 by default'),
   ip: z
-    .union([z.literal('*'), z.ipv4(), z.ipv6()])
+    .union([z.literal('*'), z.ipv4(), z.ipv6()], { error: 'an IPv4 address, an IPv6 address without brackets, or *' })
     .exactOptional()
     .describe('Address of new bindings, `*` by default'),
   sni: z

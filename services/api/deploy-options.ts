@@ -21,11 +21,11 @@ export function optionsBut(deploy: DeployBody, ...but: Option[]): Option[] {
 }
 
 /**
- * Options for IIS hosts that would have no effect, or contradict each other: whoever gives one means something by it. What a mode ignores
- * and the plan of the host warns of (`blankHost` with `auto`, `addMissing` with `auto` and `all`) is not among them.
+ * Options for IIS hosts that would have no effect, or contradict each other: whoever gives one means something by it. `false` says what
+ * is so anyway, and is taken.
  */
 export function optionProblems(deploy: DeployBody): Problem[] {
-  const { mode = 'site', updateOnly, addMissing } = deploy;
+  const { mode = 'site', updateOnly, addMissing, blankHost } = deploy;
   if (mode === 'none')
     return refused(deploy, optionsBut(deploy, 'mode'), 'mode none deploys nowhere: leave it out, or use another mode');
   if (mode === 'store')
@@ -36,12 +36,18 @@ export function optionProblems(deploy: DeployBody): Problem[] {
     );
   const detail = `mode ${mode} takes every started site: leave it out, or use mode site`;
   const problems = mode === 'site' ? [] : refused(deploy, ['site'], detail);
+  if (mode !== 'site' && addMissing)
+    problems.push(
+      ...refused(deploy, ['addMissing'], `mode ${mode} has no site to add missing names to: use mode site`),
+    );
+  if (mode === 'auto' && blankHost)
+    problems.push(...refused(deploy, ['blankHost'], 'mode auto takes no bindings without a host name: use mode all'));
   if (!updateOnly) return problems;
   const contradiction = 'updateOnly adds no bindings: give one of the two';
   const idle = 'is for bindings that are added, and updateOnly adds none: leave it out';
   return [
     ...problems,
-    ...(addMissing ? refused(deploy, ['addMissing'], contradiction) : []),
+    ...(addMissing && mode === 'site' ? refused(deploy, ['addMissing'], contradiction) : []),
     ...refused(deploy, additionOptions, idle),
   ];
 }

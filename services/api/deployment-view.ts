@@ -47,14 +47,16 @@ export const deploymentView = z.object({
       }),
     )
     .describe(`As they are and as they would be; ${noThumbprint} is the certificate that is not issued yet`),
-  skipped: z.array(
-    z.object({
-      siteId: z.number(),
-      protocol: z.enum(['https', 'ftp']),
-      bindingInformation: z.string(),
-      reason: z.string(),
-    }),
-  ),
+  skipped: z
+    .array(
+      z.object({
+        siteId: z.number(),
+        protocol: z.enum(['https', 'ftp']),
+        bindingInformation: z.string(),
+        reason: z.string(),
+      }),
+    )
+    .describe('What is left alone; what is there is among `bindings` too'),
   warnings: z.array(z.string()),
   shared: z
     .array(z.object({ record: z.string(), siteIds: z.array(z.number()) }))
@@ -64,7 +66,13 @@ export const deploymentView = z.object({
     .string()
     .nullable()
     .describe(
-      'Give it as `deploy.planHash`, or with its target in `targets`, and nothing but this is done; null at a target that is no IIS host',
+      'Give it as `deploy.planHash`, or with its target in `targets`, and nothing but this is done; null at a target that is no IIS host, and with `error`',
+    ),
+  planHashFits: z
+    .boolean()
+    .nullable()
+    .describe(
+      'Whether a `planHash` that was given is that of this plan; null when none was given, or there is no plan',
     ),
 });
 export type DeploymentView = z.input<typeof deploymentView>;
@@ -85,23 +93,26 @@ function baseOf({ target, deploy, wave, now }: ViewedDeployment): DeploymentView
     ...{ target: { id, name, kind }, wave, error: null, mode: deploy.mode, site: deploy.site ?? null },
     opensAt: opens === null ? null : new Date(opens).toISOString(),
     store: kind === 'iis' ? (deploy.store ?? defaultStore) : null,
-    ...{ writes: [], bindings: [], skipped: [], warnings: [], shared: [], unbound: [], planHash: null },
+    ...{ writes: [], bindings: [], skipped: [], warnings: [], shared: [], unbound: [] },
+    ...{ planHash: null, planHashFits: null },
   };
 }
 
 /** The plan of an IIS host. */
 export function viewPlan(viewed: ViewedDeployment, state: HostState, plan: BindingPlan): DeploymentView {
   const { skipped, warnings, shared, unbound, hash } = plan;
+  const { planHash: given } = viewed.deploy;
   return {
     ...baseOf(viewed),
     bindings: describePlan(state, plan),
     ...{ skipped, warnings, shared, unbound, planHash: hash },
+    planHashFits: given === undefined ? null : given === hash,
   };
 }
 
 /** What is written at a target that is no IIS host. */
-export function viewDelivery(viewed: ViewedDeployment, writes: string[]): DeploymentView {
-  return { ...baseOf(viewed), writes };
+export function viewDelivery(viewed: ViewedDeployment, writes: string[], warnings: string[]): DeploymentView {
+  return { ...baseOf(viewed), writes, warnings };
 }
 
 /** A target that there is no plan for. */

@@ -144,7 +144,7 @@ export function driftRoutes(deps: DriftRoutesDeps): Route[] {
       async handle({ params, signal }) {
         const target = await find(params.id);
         const { orders, left } = await repairs.place(target, await lookToChange(target, signal), 'request');
-        return { status: 202, json: { orders: orders.map(viewOrder), left } };
+        return { status: 202, json: { orders: orders.map((order) => viewOrder(order)), left } };
       },
     }),
     route({
@@ -165,7 +165,7 @@ export function driftRoutes(deps: DriftRoutesDeps): Route[] {
         const asked = body?.places ?? [...differing.keys()];
         const problems = asked.flatMap((place, at) => {
           const detail = `${place} is not among the differences: take \`place\` of the report`;
-          return differing.has(place) ? [] : [{ path: `places.${at}`, code: 'request_invalid', detail } as const];
+          return differing.has(place) ? [] : [{ path: `places[${at}]`, code: 'request_invalid', detail } as const];
         });
         if (problems.length > 0) throw refusal(problems);
         const places = new Set(asked);
@@ -174,7 +174,8 @@ export function driftRoutes(deps: DriftRoutesDeps): Route[] {
           return seen?.order === order && seen.certificate === certificate;
         });
         await expectations.forget(target.id, accepted);
-        log.info({ target: target.id, places: accepted.map(({ place }) => place) }, 'drift was accepted');
+        if (accepted.length > 0)
+          log.info({ target: target.id, places: accepted.map(({ place }) => place) }, 'drift was accepted');
         return { status: 200, json: viewDrift(await requests.drift(target, signal)) };
       },
     }),

@@ -1,18 +1,19 @@
 import type { Response } from 'express';
+import { z } from 'zod';
 import { CertlineError } from '#libs/errors';
 import { isFinal, type Order } from '#libs/model/order';
-import type { EventFeed, OrderEvent } from '#libs/store/order-events';
+import type { Target } from '#libs/model/target';
+import type { EventFeed, OrderEvent, StreamEvent } from '#libs/store/order-events';
+import { openEventStream } from './event-stream.ts';
 import { type Route, route } from './route.ts';
-import { eventView, viewEvent } from './views.ts';
+import { eventView, targetEventView, viewEvent, viewTargetEvent } from './views.ts';
 
 export interface EventRoutesDeps {
   findOrder(id: string): Promise<Order | null>;
+  findTarget(id: string): Promise<Target | null>;
   history(id: string): Promise<OrderEvent[]>;
   feed: EventFeed;
 }
-
-/** A line now and then keeps proxies from closing a quiet stream. */
-const heartbeatMs = 15_000;
 
 const position = (id: string): [number, number] => {
   const [version = '0', index = '0'] = id.split('-');
@@ -25,19 +26,31 @@ const isAfter = (a: string, b: string): boolean => {
 
 const ending = new Set<OrderEvent['type']>(['order_completed', 'order_failed', 'order_cancelled']);
 
-/** Server-sent events (WHATWG HTML §9.2): history, then live, until the order has ended. */
-export function eventRoutes({ findOrder, history, feed }: EventRoutesDeps): Route[] {
-  async function stream(order: Order, lastEventId: string, signal: AbortSignal, response: Response): Promise<void> {
+const allQuery = z.strictObject({
+  order: z.string().optional().describe('The events of this order'),
+  target: z.string().optional().describe('The events of this target; with `order` those of both'),
+});
+
+/** Server-sent events of orders and targets. */
+export function eventRoutes({ findOrder, findTarget, history, feed }: EventRoutesDeps): Route[] {
+  async function requireOrder(id: string): Promise<Order> {
+    const order = await findOrder(id);
+    if (order === null) throw new CertlineError('not_found', `there is no order ${id}`);
+    return order;
+  }
+
+  /** History, then live, until the order has ended. */
+  async function follow(order: Order, lastEventId: string, signal: AbortSignal, response: Response): Promise<void> {
+    const stream = openEventStream(response, signal);
     let last = lastEventId;
     let ready = false;
     const early: OrderEvent[] = [];
-    const ended = Promise.withResolvers<void>();
     const send = (event: OrderEvent): void => {
       if (!isAfter(event.id, last)) return;
       last = event.id;
-      response.write(`id: ${event.id}\nevent: ${event.type}\ndata: ${JSON.stringify(viewEvent(event))}\n\n`);
+      stream.send(event.type, viewEvent(event), event.id);
       // An end in the past need not be the last word: the order may have been retried.
-      if (ready && ending.has(event.type)) ended.resolve();
+      if (ready && ending.has(event.type)) stream.end();
     };
     // Listen before the history is read, so that nothing falls between the two.
     const unsubscribe = feed.subscribe((event) => {
@@ -45,27 +58,38 @@ export function eventRoutes({ findOrder, history, feed }: EventRoutesDeps): Rout
       if (ready) send(event);
       else early.push(event);
     });
-    const heartbeat = setInterval(() => response.write(': still here\n\n'), heartbeatMs);
-    signal.addEventListener('abort', () => ended.resolve(), { once: true });
     try {
       await feed.ready();
       const past = await history(order.id);
-      response.writeHead(200, {
-        'content-type': 'text/event-stream',
-        'cache-control': 'no-store',
-        'x-accel-buffering': 'no',
-      });
+      stream.begin();
       for (const event of past) send(event);
       ready = true;
       for (const event of early) send(event);
       // Not the order itself: it may have ended since, and then its end is still to come.
       const newest = past.at(-1);
-      if (newest === undefined || ending.has(newest.type)) ended.resolve();
-      await ended.promise;
+      if (newest === undefined || ending.has(newest.type)) stream.end();
+      await stream.ended;
     } finally {
-      clearInterval(heartbeat);
       unsubscribe();
-      response.end();
+      stream.close();
+    }
+  }
+
+  /** What happens from now on, until the client has gone. */
+  async function live(wanted: (event: StreamEvent) => boolean, signal: AbortSignal, response: Response): Promise<void> {
+    const stream = openEventStream(response, signal);
+    let unsubscribe = (): void => {};
+    try {
+      await feed.ready();
+      stream.begin();
+      // Without ids: those of different orders are no positions to come back to.
+      unsubscribe = feed.subscribe((event) => {
+        if (wanted(event)) stream.send(event.type, 'order' in event ? viewEvent(event) : viewTargetEvent(event));
+      });
+      await stream.ended;
+    } finally {
+      unsubscribe();
+      stream.close();
     }
   }
 
@@ -84,15 +108,41 @@ export function eventRoutes({ findOrder, history, feed }: EventRoutesDeps): Rout
       },
       errors: ['not_found'],
       async handle({ params, headers, signal }) {
-        const order = await findOrder(params.id ?? '');
-        if (order === null) throw new CertlineError('not_found', `there is no order ${params.id}`);
+        const order = await requireOrder(params.id ?? '');
         const lastEventId = headers['last-event-id'] ?? '';
         if (lastEventId !== '' && isFinal(order)) {
           const newest = (await history(order.id)).at(-1)?.id ?? '';
           // 204 tells an EventSource that there is nothing to come back for.
           if (!isAfter(newest, lastEventId)) return { status: 204, content: '', type: 'text/plain' };
         }
-        return { stream: (response) => stream(order, lastEventId, signal, response) };
+        return { stream: (response) => follow(order, lastEventId, signal, response) };
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/v1/events',
+      scope: 'orders:read',
+      tag: 'Orders',
+      summary: 'Follow all orders and targets',
+      description:
+        'Server-sent events of every order, those with several targets and their parts among them, and of every target, as they happen. They begin when the answer does; what was missed is in `GET /v1/orders/:id/events` and `GET /v1/drift`.',
+      query: allQuery,
+      answers: {
+        200: {
+          description: 'Events; the data of each is one of these',
+          schema: z.union([eventView, targetEventView]),
+          type: 'text/event-stream',
+        },
+      },
+      errors: ['not_found', 'request_invalid'],
+      async handle({ query: { order, target }, signal }) {
+        if (order !== undefined) await requireOrder(order);
+        if (target !== undefined && (await findTarget(target)) === null)
+          throw new CertlineError('not_found', `there is no target ${target}`);
+        const wanted = (event: StreamEvent): boolean =>
+          (order === undefined && target === undefined) ||
+          ('order' in event ? event.order === order : event.target === target);
+        return { stream: (response) => live(wanted, signal, response) };
       },
     }),
   ];

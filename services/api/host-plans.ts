@@ -7,7 +7,7 @@ import { sideBySide } from '#libs/iis/side-by-side';
 import { type Deploy, isForOneTarget, type TargetDeploy } from '#libs/model/order';
 import type { DeliveryTarget, IisTarget, Target } from '#libs/model/target';
 import type { CertificateStore } from '#libs/store/store';
-import { plannedWrites } from '#libs/targets/planned-writes';
+import { plannedWarnings, plannedWrites } from '#libs/targets/planned-writes';
 import type { FindTarget } from './deploy-body.ts';
 import { type DeploymentView, viewDelivery, viewFailure, viewPlan } from './deployment-view.ts';
 import { invalid, noting, refusal } from './field-problems.ts';
@@ -163,7 +163,7 @@ export function createHostPlans({ findTarget, openHost, certificates, clock, pat
     read: (of: IisTarget) => Promise<HostState>,
   ): Promise<DeploymentView> {
     const viewed = { target: of, deploy: place.deploy, wave: place.wave, now: clock.now() };
-    if (of.kind !== 'iis') return viewDelivery(viewed, writesAt(place, of, certificate));
+    if (of.kind !== 'iis') return viewDelivery(viewed, writesAt(place, of, certificate), plannedWarnings(of));
     const host = await read(of);
     return viewPlan(viewed, host, await planOf(host, certificate, place, of));
   }
@@ -189,7 +189,9 @@ export function createHostPlans({ findTarget, openHost, certificates, clock, pat
     }
     const { hash } = await planOf(host, certificate, place, of);
     if (place.deploy.planHash === undefined || place.deploy.planHash === hash) return;
-    throw invalidAt(place, of, 'plan_drifted', `${of.name} has changed since the preview: the plan is ${hash} now`);
+    const since = `has changed since the preview: the plan is ${hash} now`;
+    // Of several targets the name is said before.
+    throw invalidAt(place, of, 'plan_drifted', place.wave === null ? `${of.name} ${since}` : since);
   }
 
   return {

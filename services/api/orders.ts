@@ -3,7 +3,7 @@ import type { Clock } from '#libs/clock';
 import { CertlineError, type ErrorCode } from '#libs/errors';
 import type { Logger } from '#libs/logging';
 import { toAsciiName } from '#libs/model/domain-name';
-import { challengeTypes, type Order, orderStatuses, stageNames } from '#libs/model/order';
+import { challengeTypes, isInHand, type Order, orderStatuses, stageNames } from '#libs/model/order';
 import { cancelled, isCancellable, retried, retryableStages } from '#libs/model/transitions';
 import type { Producer } from '#libs/queues/producer';
 import type { OrderEventInput } from '#libs/store/order-events';
@@ -69,6 +69,13 @@ export function orderRoutes({ orders, producer, intake, clock, log }: OrderRoute
     return order;
   }
 
+  /** The orders of a rollout's targets that are not deployed. */
+  async function partsOf({ deployments }: Order): Promise<Map<string, Order>> {
+    const open = deployments.flatMap(({ order, status }) => (order === null || status === 'deployed' ? [] : [order]));
+    const parts = await Promise.all(open.map(orders.get));
+    return new Map(parts.flatMap((part) => (part === null ? [] : [[part.id, part]])));
+  }
+
   async function change(
     id: string | undefined,
     type: OrderEventInput['type'],
@@ -76,7 +83,9 @@ export function orderRoutes({ orders, producer, intake, clock, log }: OrderRoute
   ): Promise<Order> {
     for (let i = 0; i < tries; i += 1) {
       const order = await find(id);
-      const saved = await orders.save(order, next(order), [{ type, at: clock.now() }]);
+      const changed = next(order);
+      if (changed === order) return order;
+      const saved = await orders.save(order, changed, [{ type, at: clock.now() }]);
       if (saved) return saved;
     }
     throw new CertlineError('order_state_conflict', 'the order keeps changing; try again');
@@ -127,7 +136,7 @@ export function orderRoutes({ orders, producer, intake, clock, log }: OrderRoute
         // As it is written in certificates; what has no such form is in none.
         const name = query.name === undefined ? undefined : (toAsciiName(query.name) ?? query.name);
         const { orders: items, cursor } = await orders.list({ ...query, name });
-        return { status: 200, json: { items: items.map(viewOrder), cursor } };
+        return { status: 200, json: { items: items.map((order) => viewOrder(order)), cursor } };
       },
     }),
     route({
@@ -138,7 +147,10 @@ export function orderRoutes({ orders, producer, intake, clock, log }: OrderRoute
       summary: 'Read an order',
       answers: { 200: json },
       errors: ['not_found'],
-      handle: async ({ params }) => ({ status: 200, json: viewOrder(await find(params.id)) }),
+      async handle({ params }) {
+        const order = await find(params.id);
+        return { status: 200, json: viewOrder(order, await partsOf(order)) };
+      },
     }),
     route({
       method: 'post',
@@ -179,7 +191,7 @@ export function orderRoutes({ orders, producer, intake, clock, log }: OrderRoute
       tag,
       summary: 'Call an order off',
       description:
-        'A certificate that was issued already stays, and a deployment that has begun is finished. Of several targets those are called off that were not begun; `deployments` says which.',
+        'A certificate that was issued already stays. While a worker deploys it the order cannot be called off: that attempt comes to its end. Of several targets those are called off that were not begun; `deployments` says which.',
       answers: { 200: json },
       errors: ['not_found', 'order_state_conflict'],
       async handle({ params }) {
@@ -191,6 +203,13 @@ export function orderRoutes({ orders, producer, intake, clock, log }: OrderRoute
           return { status: 200, json: viewOrder(order) };
         }
         const saved = await change(params.id, 'order_cancelled', (current) => {
+          if (current.status === 'cancelled') return current;
+          if (isInHand(current)) {
+            const { error } = current;
+            const next = error?.code === 'pool_unserved' ? `${error.detail}: start one` : 'try again in a moment';
+            const reason = 'the target may have the certificate already, so this attempt comes to its end first';
+            throw new CertlineError('order_state_conflict', `a worker has begun to deploy it: ${reason}; ${next}`);
+          }
           if (!isCancellable(current))
             throw new CertlineError(
               'order_state_conflict',

@@ -20,8 +20,10 @@ export const problemSchema = z.object({
     .describe('The fields that are wrong'),
 });
 
-/** Problems that are told of one request; whoever sends hundreds does not read them. */
+/** Problems that are told of a body that does not fit its schema; whoever sends hundreds does not read them. */
 const maxProblems = 20;
+/** The same of fields that fit and are wrong, as the targets of a farm. */
+const mostProblems = 100;
 
 /** Field problems of a body or query that does not fit its schema. */
 export function problemsOf(error: z.ZodError): Problem[] {
@@ -75,7 +77,7 @@ export function sendProblem(response: Response, error: CertlineError, now: numbe
     code,
     detail,
     advice,
-    ...(errors ? { errors } : {}),
+    ...(errors ? { errors: errors.slice(0, mostProblems) } : {}),
   };
   response.status(status).type('application/problem+json').send(JSON.stringify(body));
 }

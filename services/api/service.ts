@@ -77,7 +77,7 @@ export async function startApi(resources: Resources, config: Config<(typeof sect
   const intake = createIntake({ ...hosts, findAccount: store.accounts.get, clock });
   const routes = [
     ...orderRoutes({ orders: store.orders, producer, intake, clock, log }),
-    ...eventRoutes({ findOrder: store.orders.get, history: store.history, feed }),
+    ...eventRoutes({ findOrder: store.orders.get, findTarget: store.targets.get, history: store.history, feed }),
     ...certificateRoutes({
       certificates: store.certificates,
       readChain: (id) => readChain(store, id),

@@ -5,6 +5,7 @@ import { type Certificate, keyTypes } from '#libs/model/certificate';
 import type { Credential } from '#libs/model/credential';
 import {
   challengeTypes,
+  type Deployment,
   deploymentStatuses,
   deploySchema,
   isComplete,
@@ -15,6 +16,7 @@ import {
 } from '#libs/model/order';
 import { type Target, targetCommon, targetSettings } from '#libs/model/target';
 import { type OrderEvent, orderEventSchema } from '#libs/store/order-events';
+import { type TargetEvent, targetEventSchema } from '#libs/store/target-events';
 
 const time = z.iso.datetime();
 const iso = (ms: number): string => new Date(ms).toISOString();
@@ -50,6 +52,11 @@ export const orderView = z.object({
         wave: z.number().int().describe('Counted from 1'),
         order: z.string().nullable().describe('The order for this target alone; null until its wave begins'),
         status: z.enum(deploymentStatuses),
+        error: z
+          .object({ code: z.string(), detail: z.string() })
+          .nullable()
+          .describe('Why it is not deployed; null in lists'),
+        nextAttemptAt: time.nullable().describe('Null in lists'),
       }),
     )
     .describe('What became of each of several targets, in the order of the waves; empty for one target'),
@@ -75,8 +82,14 @@ export const orderView = z.object({
   updatedAt: time,
 });
 
-/** An order as the API shows it. */
-export function viewOrder(order: Order): z.input<typeof orderView> {
+function viewDeployment(deployment: Deployment, part: Order | undefined) {
+  const { error = null, nextAttemptAt = null } = part ?? {};
+  const why = error === null ? null : { code: error.code, detail: error.detail };
+  return { ...deployment, error: why, nextAttemptAt: isoOrNull(nextAttemptAt) };
+}
+
+/** An order as the API shows it; with the orders of its targets, by id, also what holds these up. */
+export function viewOrder(order: Order, parts?: ReadonlyMap<string, Order>): z.input<typeof orderView> {
   const { id, epoch, identifiers, attempts, error, parkedOn, request, deployments, partOf } = order;
   const { names, account, challenge, keyType, profile, preferredChain, source, deploy } = request;
   return {
@@ -90,7 +103,8 @@ export function viewOrder(order: Order): z.input<typeof orderView> {
       account,
       challenge,
     },
-    ...{ key: { type: keyType }, profile, preferredChain, source, deploy, deployments, partOf, identifiers, parkedOn },
+    ...{ key: { type: keyType }, profile, preferredChain, source, deploy, partOf, identifiers, parkedOn },
+    deployments: deployments.map((one) => viewDeployment(one, parts?.get(one.order ?? ''))),
     attempts: { validation: attempts.validation, issuance: attempts.issuance, deployment: attempts.deployment },
     error: error === null ? null : { ...error, advice: errorCodes[error.code].advice, at: iso(error.at) },
     nextAttemptAt: isoOrNull(order.nextAttemptAt),
@@ -183,6 +197,12 @@ export const eventView = orderEventSchema.extend({ at: time, nextAttemptAt: time
 export function viewEvent(event: OrderEvent): z.input<typeof eventView> {
   const { nextAttemptAt, ...rest } = event;
   return { ...rest, at: iso(event.at), ...(nextAttemptAt === undefined ? {} : { nextAttemptAt: iso(nextAttemptAt) }) };
+}
+
+export const targetEventView = targetEventSchema.extend({ at: time });
+
+export function viewTargetEvent(event: TargetEvent): z.input<typeof targetEventView> {
+  return { ...event, at: iso(event.at) };
 }
 
 /** A page of a list. */

@@ -57,7 +57,7 @@ export function createDeliverHandler(deps: DeliverDeps): TargetHandler {
     const id = expected.get(place);
     const other = id === undefined || id === own.id ? null : await deps.certificates.get(id);
     if (other === null || other.createdAt <= own.createdAt) return false;
-    return other.createdAt > (await placedAt(order, deps.orders));
+    return other.createdAt > (await placedAt(order, own, deps.orders));
   }
 
   /** The places that the order brings its certificate to. */

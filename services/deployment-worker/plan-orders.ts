@@ -86,7 +86,7 @@ export function createOrderPlanner(deps: PlanOrdersDeps): PlanOrders {
     const { order, opened, deploy, plan } = job;
     const { certificate } = opened;
     if (replaced.every(({ createdAt }) => createdAt <= certificate.createdAt)) return job;
-    const since = Math.max(await placedAt(order, placed), certificate.createdAt);
+    const since = Math.max(await placedAt(order, certificate, placed), certificate.createdAt);
     const newer = replaced.filter(({ createdAt }) => createdAt > since);
     const names = new Map(newer.map((one) => [one.thumbprint.toUpperCase(), one.names]));
     const { changes, left } = withoutSuperseded(state, plan.changes, names);

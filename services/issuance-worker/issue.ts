@@ -15,7 +15,7 @@ import type { CertificateStore } from '#libs/store/store';
 export interface IssueDeps {
   openSession(account: string): Promise<AcmeSession>;
   privateKeys: Pick<PrivateKeys, 'keeping' | 'open'>;
-  certificates: Pick<CertificateStore, 'creating'>;
+  certificates: Pick<CertificateStore, 'create'>;
 }
 
 type Context = StageContext<ValidatedOrder>;
@@ -144,18 +144,12 @@ export function createIssueHandler(shared: IssueDeps): StageHandler<'issuance'> 
       // The id follows from the order: a second run writes the same record.
       const id = certificateId(current.id, current.epoch);
       const described = { serial, thumbprint, issuer, notBefore, notAfter, renewAt: renewalTime(notBefore, notAfter) };
-      const certificate = {
-        id,
-        order: current.id,
-        account,
-        names,
-        keyType,
-        leaf,
-        privateKey,
-        createdAt: now,
-        ...described,
-      };
-      return { next: issued(current, id, now), also: deps.certificates.creating(certificate, rest.join('')) };
+      // By itself, before the order: called off meanwhile, it stays all the same.
+      await deps.certificates.create(
+        { id, order: current.id, account, names, keyType, leaf, privateKey, createdAt: now, ...described },
+        rest.join(''),
+      );
+      return issued(current, id, now);
     },
   };
 }

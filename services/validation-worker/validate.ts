@@ -142,7 +142,7 @@ export function createValidateHandler(deps: ValidateDeps): StageHandler<'validat
         );
         await throwInvalid(authorizations, order, context);
       }
-      return { next: validated(context.current(), ref, context.clock.now()) };
+      return validated(context.current(), ref, context.clock.now());
     },
   };
 }

@@ -153,7 +153,7 @@ describe('the drift of a target', () => {
     const before = await expected();
     const wrong = await post('accept', { places: [one.place, '99|https|*:443:nowhere'] });
     expect(wrong).toMatchObject({ status: 422, body: { code: 'request_invalid' } });
-    expect(fieldsOf(wrong)).toEqual(['places.1 request_invalid']);
+    expect(fieldsOf(wrong)).toEqual(['places[1] request_invalid']);
     expect(Object.keys(before)).toHaveLength(2);
     expect(await expected()).toEqual(before);
     const accepted = await post('accept', { places: [one.place] });

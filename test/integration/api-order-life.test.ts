@@ -1,8 +1,13 @@
+import { once } from 'node:events';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Order, PendingOrder } from '#libs/model/order';
+import { issued, validated } from '#libs/model/transitions';
 import type { LabHost } from '../../services/lab/lab.ts';
 import { type ApiSession, openApiSession } from '../support/api-session.ts';
 import { eventually } from '../support/lab-session.ts';
 import { addSite } from '../support/lab-sites.ts';
+import { acmeOrder } from '../support/sample-orders.ts';
 
 type Json = Record<string, unknown>;
 
@@ -88,6 +93,16 @@ describe('an order that waits', () => {
     expect(await retry(id)).toMatchObject(conflict);
   });
 
+  it('is called off once, whoever asks for it at the same time', async () => {
+    await pointElsewhere('called-off-by-many.example.com');
+    const id = await order({ names: ['called-off-by-many.example.com'] });
+    await session.until(id, 'a failed attempt', ({ error }) => error !== null);
+    const answers = await Promise.all(Array.from({ length: 8 }, () => cancel(id)));
+    for (const answer of answers) expect(answer).toMatchObject({ status: 200, body: { id, status: 'cancelled' } });
+    const history = await session.store.history(id);
+    expect(history.filter(({ type }) => type === 'order_cancelled')).toHaveLength(1);
+  });
+
   it('cannot be retried: it is tried by itself', async () => {
     await pointElsewhere('no-retry.example.com');
     const id = await order({ names: ['no-retry.example.com'] });
@@ -113,6 +128,81 @@ describe('an order that a worker is at', () => {
     await eventually('the worker sees it', 10_000, async () => Number((await stale()) ?? 0) > before);
     expect(await session.read(id)).toMatchObject({ status: 'cancelled', error: null });
     expect(session.lab.pebble.issued()).toHaveLength(issued);
+  });
+});
+
+describe('an order that a worker deploys', () => {
+  /** A host that does not answer while it is `hanging`, and is out of reach otherwise. */
+  async function openMute() {
+    let hanging = false;
+    let asked = 0;
+    const sockets = new Set<Socket>();
+    const breakAll = () => {
+      for (const socket of sockets) socket.destroy();
+    };
+    const server = createServer((socket) => {
+      if (!hanging) return socket.destroy();
+      asked += 1;
+      sockets.add(socket);
+      socket.on('error', () => {}).once('close', () => sockets.delete(socket));
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    return {
+      url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+      hang: () => {
+        hanging = true;
+      },
+      asked: () => asked,
+      letGo: () => {
+        hanging = false;
+        breakAll();
+      },
+      close: () => {
+        breakAll();
+        server.close();
+      },
+    };
+  }
+
+  it('cannot be called off before this attempt is over', async () => {
+    const mute = await openMute();
+    try {
+      const body = { name: 'mute', kind: 'iis', transport: { kind: 'lab', url: mute.url } };
+      const { id: mutely } = await session.api.send('POST', '/v1/targets', body);
+      const id = await order({ names: ['mute.example.com'], deploy: { mode: 'site', target: mutely, site: 1 } });
+      mute.hang();
+      await eventually('a worker waits for the host', 30_000, async () => mute.asked() > 0);
+      const before = await session.read(id);
+      expect(await cancel(id)).toMatchObject({
+        status: 409,
+        body: { ...conflict.body, detail: expect.stringContaining('a worker has begun to deploy it') },
+      });
+      expect(await session.read(id)).toEqual(before);
+      mute.letGo();
+      await session.until(id, 'a failed attempt', ({ nextAttemptAt }) => nextAttemptAt !== null);
+      expect(await cancel(id)).toMatchObject({ status: 200, body: { status: 'cancelled' } });
+    } finally {
+      mute.close();
+    }
+  });
+
+  it('but whose worker is gone says that one is to be started', async () => {
+    await pointElsewhere('orphan.example.com');
+    const id = await order({ names: ['orphan.example.com'], deploy: { mode: 'store', target } });
+    await session.until(id, 'a failed attempt', ({ error }) => error !== null);
+    const stored = (await session.store.orders.get(id)) as PendingOrder;
+    const error = { code: 'pool_unserved' as const, stage: 'deployment' as const, at: 1, detail: 'nobody is there' };
+    const issuedOne = issued(validated(stored, acmeOrder, 1), 'crt_1', Date.now());
+    // As a worker leaves it that was killed; the time keeps the others from it.
+    const left = { ...issuedOne, startedAt: 1, error, nextAttemptAt: Date.now() + 3_600_000 };
+    const saved = await session.store.orders.save<Order>(stored, left, []);
+    expect(await cancel(id)).toMatchObject({
+      status: 409,
+      body: { detail: expect.stringContaining('nobody is there: start one') },
+    });
+    const open = { ...(saved as Order), startedAt: null };
+    expect(await session.store.orders.save<Order>(saved as Order, open, [])).not.toBeNull();
+    expect(await cancel(id)).toMatchObject({ status: 200 });
   });
 });
 

@@ -209,10 +209,10 @@ describe('a webhook', () => {
         ]),
       });
       expect(await tried({ kind: 'webhook', url: hook, credential: own })).toMatchObject(
-        said('not an address of the public internet'),
+        said('set ALLOW_PRIVATE_WEBHOOKS=true'),
       );
       expect(await tried({ kind: 'folder', path, command: { file: '/bin/true' } })).toMatchObject(
-        said('not set up to run any'),
+        said('set ALLOW_COMMANDS=true'),
       );
       expect(deliveries).toHaveLength(before);
     } finally {
@@ -338,8 +338,21 @@ describe('the API', () => {
     });
     const share = await target({ kind: 'ccs', path: '\\\\files01\\ccs', credential: pfxPassword });
     expect(await previewed(share)).toMatchObject({
-      deployments: [{ writes: names.map((name) => `\\\\files01\\ccs\\${name}.pfx`) }],
+      deployments: [{ writes: names.map((name) => `\\\\files01\\ccs\\${name}.pfx`), warnings: [] }],
     });
+    const needs = (setting: string) => ({
+      deployments: [
+        { warnings: [expect.stringMatching(new RegExp(`refused unless .* pool default have ${setting}=true$`))] },
+      ],
+    });
+    const commanding = await target({ kind: 'folder', path: '/srv/tls', command: { file: '/bin/true' } });
+    expect(await previewed(commanding)).toMatchObject(needs('ALLOW_COMMANDS'));
+    for (const url of [hook, 'https://[::1]/x', 'https://10.1.2.3/x', 'https://localhost/x']) {
+      const inner = await target({ kind: 'webhook', url, credential: signing });
+      expect(await previewed(inner)).toMatchObject(needs('ALLOW_PRIVATE_WEBHOOKS'));
+    }
+    const outer = await target({ kind: 'webhook', url: 'https://hooks.example.com/x', credential: signing });
+    expect(await previewed(outer)).toMatchObject({ deployments: [{ warnings: [] }] });
 
     const placed = (await session.api.send('GET', '/v1/orders')).items;
     const wrong: [Json, string[]][] = [

@@ -294,13 +294,19 @@ describe('a plan that was looked at', () => {
     const answer = await session.api.request('POST', '/v1/orders', { account, ...held });
     expect({ status: answer.status, code: answer.body.code }).toEqual({ status: 409, code: 'plan_drifted' });
     expect(fieldsOf(answer)).toEqual(['deploy.planHash plan_drifted']);
-    expect(answer.body.advice).toContain('preview again');
+    expect(answer.body).toMatchObject({
+      advice: expect.stringContaining('preview again, and send the request again'),
+      detail: expect.stringMatching(/^\S+ has changed since the preview/),
+    });
     expect(await session.api.send('GET', '/v1/orders')).toEqual(before);
 
-    // A new look shows the new plan, and that one holds.
-    const again = deploymentsOf(await preview(held))[0]?.planHash;
-    expect(again).not.toBe(planHash);
-    expect(answer.body.detail).toContain(again);
+    // A new look shows the new plan, says that it is another, and that one holds.
+    const [now] = deploymentsOf(await preview(held));
+    expect(now).toMatchObject({ planHash: expect.not.stringMatching(planHash), planHashFits: false });
+    expect(answer.body.detail).toContain(now?.planHash);
+    const fitting = { ...body, deploy: { planHash: now?.planHash } };
+    expect(deploymentsOf(await preview(fitting))[0]).toMatchObject({ planHashFits: true });
+    expect(deploymentsOf(await preview(body))[0]).toMatchObject({ planHashFits: null });
   });
 
   it('holds a deployment too', async () => {

@@ -138,6 +138,7 @@ describe('an order for a farm', () => {
       ...{ complete: false, stage: 'deployment', certificate: expect.any(String) },
       error: { code: 'site_not_found', stage: 'deployment', detail: expect.stringContaining('wave 2') },
     });
+    expect(failed.deployments).toMatchObject([{ error: null }, { error: { code: 'site_not_found' } }, { error: null }]);
     expect(await commits(2)).toBe(untouched);
     const [first, second] = partsOf(failed);
 
@@ -177,6 +178,12 @@ describe('an order for a farm', () => {
     const [{ order: part } = { order: null }] = partsOf(begun);
     const waiting = await session.until(String(part), 'waiting', ({ error }) => error !== null);
     expect(waiting).toMatchObject({ error: { code: 'outside_window' }, nextAttemptAt: seen[0]?.opensAt });
+    // The rollout says itself what holds it up; lists do not.
+    const nothing = { error: null, nextAttemptAt: null };
+    const held = { error: { code: 'outside_window', detail: expect.any(String) }, nextAttemptAt: seen[0]?.opensAt };
+    expect((await read(id)).deployments).toMatchObject([held, nothing, nothing]);
+    const { items } = await session.api.send('GET', `/v1/orders?name=${name}`);
+    expect((items as Json[])[0]?.deployments).toMatchObject([nothing, nothing, nothing]);
 
     const detail = `${part} is a part of ${id}: cancel that one`;
     expect(await cancel(part)).toMatchObject({ status: 409, body: { code: 'order_state_conflict', detail } });
@@ -238,5 +245,20 @@ describe('a certificate that is there', () => {
         'deploy.targets[0] target_unknown',
         'deploy.targets[2] request_invalid',
       ]);
+  });
+});
+
+describe('a farm of which nothing is right', () => {
+  it('is refused with a hundred of the reasons, and how many more there are', async () => {
+    const targets = Array.from({ length: 150 }, (_, at) => `tgt_${at}`);
+    const body = { account, names: ['none.example.com'], deploy: { site: 1, targets } };
+    const refused = await request('POST', '/v1/orders', body);
+    expect(refused).toMatchObject({
+      status: 422,
+      body: { code: 'target_unknown', detail: expect.stringContaining('and 149 more') },
+    });
+    const fields = fieldsOf(refused);
+    expect(fields).toHaveLength(100);
+    expect(fields[0]).toBe('deploy.targets[0] target_unknown');
   });
 });

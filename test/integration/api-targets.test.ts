@@ -195,8 +195,8 @@ describe('an order from a site', () => {
       status: 422,
       body: { code: 'site_not_found', errors: [{ path: 'deploy.site' }] },
     });
-    expect((await place({ source, deploy: { mode: 'auto', addMissing: true } })).body.deploy).toEqual({
-      ...{ mode: 'auto', target, addMissing: true },
+    expect((await place({ source, deploy: { mode: 'auto', updateOnly: false } })).body.deploy).toEqual({
+      ...{ mode: 'auto', target, updateOnly: false },
     });
   });
 

@@ -198,10 +198,11 @@ describe('an order that no further attempt can help', () => {
     expect(order).toMatchObject(failed('nothing_to_bind'));
     expect(order.error?.evidence).toEqual({
       skipped: [
-        '*:443:: has no host name: only with blankHost',
-        '*:443:other.example.org: the certificate does not cover its host',
+        '*:443: has no host name: only with blankHost',
+        '*:443:other.example.org (would be new): the certificate does not cover its host',
         '*:443:shop.example.org: the certificate does not cover its host',
       ],
+      names: ['www.example.com', 'api.example.com'].map((name) => `${name}: site 1 has no binding with this host name`),
     });
   });
 

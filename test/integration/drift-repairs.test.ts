@@ -1,15 +1,12 @@
 import { type Logger, pino } from 'pino';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Certificate } from '#libs/model/certificate';
 import type { Difference, DriftReport, Expectation } from '#libs/model/drift';
-import type { Order, TargetDeploy } from '#libs/model/order';
+import type { Deployment, Order, TargetDeploy } from '#libs/model/order';
 import type { Target } from '#libs/model/target';
 import { cancelled, newDeployment } from '#libs/model/transitions';
 import { createDriftLooks, type DriftLooks } from '#libs/queues/drift-looks';
 import { createDriftRepairs, type DriftRepairs, type DriftRepairsDeps } from '#libs/queues/drift-repairs';
-import { startDriftWorker } from '#libs/queues/drift-worker';
-import { deploymentLease } from '#libs/queues/stages';
-import type { RunningWorker } from '#libs/queues/worker';
 import { createUndoRecords } from '#libs/store/undo-records';
 import type { Redis } from '../../services/lab/redis.ts';
 import { difference, finding } from '../support/drift-findings.ts';
@@ -27,7 +24,6 @@ let clock: FakeClock;
 let log: Logger;
 let warnings: { msg: string; [field: string]: unknown }[];
 let target: Target;
-let workers: RunningWorker[];
 /** What the target is found to be. */
 let found: Difference[];
 
@@ -81,92 +77,10 @@ beforeEach(async () => {
   target = { ...(await pipeline.putTarget('tgt_1', 'default')), drift: 'repair' };
   await pipeline.store.targets.put(target);
   await certificate('crt_1', ['a.example.com']);
-  workers = [];
   found = [];
 });
 afterEach(async () => {
-  await Promise.all(workers.map((worker) => worker.stop(0)));
   await pipeline.close();
-});
-
-describe('a look', () => {
-  it('tells a person once what differs, and once that it does no longer', async () => {
-    found = [difference('1|https|*:443:a')];
-    expect(await looks().look(target, forever)).toMatchObject({ state: 'drifted', differences: found });
-    await looks().look(target, forever);
-    expect(warnings).toMatchObject([
-      { msg: 'tgt_1 is not as it should be', target: 'tgt_1', places: ['1|https|*:443:a: the binding is gone'] },
-    ]);
-    found = [];
-    expect(await looks().look(target, forever)).toMatchObject({ state: 'in_sync' });
-    expect(warnings).toHaveLength(1);
-  });
-
-  it('does not take a deployment under way for drift: differences are looked at again when it is over', async () => {
-    const first = Promise.withResolvers<void>();
-    const over = Promise.withResolvers<void>();
-    const deployment = pipeline.store.leases.hold(deploymentLease('tgt_1'), 5_000, async () => {
-      await over.promise;
-      found = [];
-    });
-    found = [difference('a')];
-    const looked = createDriftLooks({
-      ...{ ...pipeline.store, ...pipeline.settings, undo: undo(), log },
-      async check() {
-        first.resolve();
-        return finding('tgt_1', found);
-      },
-    }).look(target, forever);
-    await first.promise;
-    over.resolve();
-    await deployment;
-    expect(await looked).toMatchObject({ state: 'in_sync', differences: [] });
-    expect(await pipeline.store.driftReports.get('tgt_1')).toMatchObject({ state: 'in_sync' });
-  });
-
-  it('that meets a deployment which goes on says so, and reports nothing', async () => {
-    const over = Promise.withResolvers<void>();
-    const deployment = pipeline.store.leases.hold(deploymentLease('tgt_1'), 5_000, () => over.promise);
-    found = [difference('a')];
-    await expect(looks().look(target, forever)).rejects.toMatchObject({ code: 'deployment_under_way' });
-    over.resolve();
-    await deployment;
-    expect(await pipeline.store.driftReports.get('tgt_1')).toBeNull();
-    expect(await looks().look(target, forever)).toMatchObject({ state: 'drifted' });
-  });
-
-  it('does not judge what a dead worker left in the middle of a commit', async () => {
-    const before = { iisMajor: 10, osBuild: 20_348, sites: [] };
-    await undo().save('tgt_1', { id: 'cut-off', savedAt: 1, place: 'web01', before, parts: [] });
-    found = [difference('a')];
-    await expect(looks().look(target, forever)).rejects.toMatchObject({ code: 'deployment_under_way' });
-    await undo().remove('tgt_1', 'cut-off');
-    expect(await looks().look(target, forever)).toMatchObject({ state: 'drifted' });
-  });
-
-  it('holds up no deployment where nothing differs', async () => {
-    const over = Promise.withResolvers<void>();
-    const deployment = pipeline.store.leases.hold(deploymentLease('tgt_1'), 5_000, () => over.promise);
-    expect(await looks().look(target, forever)).toMatchObject({ state: 'in_sync' });
-    over.resolve();
-    await deployment;
-  });
-
-  it('that breaks is a state, with the reason', async () => {
-    const broken = looks(async () => {
-      throw new TypeError('x is not a function');
-    });
-    expect(await broken.look(target, forever)).toMatchObject({
-      state: 'unknown',
-      error: { code: 'unexpected', detail: 'x is not a function' },
-    });
-  });
-
-  it('of a target that was deleted meanwhile leaves nothing behind', async () => {
-    await pipeline.store.targets.remove('tgt_1');
-    await expect(looks().look(target, forever)).rejects.toMatchObject({ code: 'target_unknown' });
-    expect(await pipeline.store.driftReports.countAll()).toBe(0);
-  });
 });
 
 describe('a repair', () => {
@@ -265,6 +179,47 @@ describe('a repair', () => {
     expect((await repairs().place(target, report(), 'policy')).orders).toHaveLength(1);
   });
 
+  it('is not placed when such a deployment ends while it is being placed', async () => {
+    await certificate('crt_2', ['a.example.com']);
+    found = [await expected('a')];
+    const newer = await deploying('crt_2', ['a.example.com']);
+    const { expectations } = pipeline.store;
+    // It ends as soon as the repair has read what is expected, or right before that.
+    const after = async (of: string) => {
+      const read = await expectations.of(of);
+      await end(newer);
+      return read;
+    };
+    const before = async (of: string) => {
+      await expected('a', { order: newer.id, certificate: 'crt_2' });
+      return expectations.of(of);
+    };
+    const { orders, left } = await repairs({ expectations: { of: after } }).place(target, report(), 'policy');
+    expect([orders, left]).toEqual([[], [{ place: 'a', reason: `${newer.id} is to deploy there already` }]]);
+    expect(await repairs({ expectations: { of: before } }).place(target, report(), 'policy')).toEqual({
+      ...{ orders: [], left: [{ place: 'a', reason: 'something else is to be there by now: look again' }] },
+    });
+  });
+
+  it.each([
+    ['waits for no wave of a rollout that has not begun', 'waiting', 1],
+    ['waits for a wave of a rollout that has begun', 'under way', 0],
+    ['waits for no wave of a rollout that is over', 'deployed', 1],
+  ] as const)('%s', async (_, status, placed) => {
+    found = [await expected('a')];
+    const waves = [[{ ...site(1), target: 'tgt_0' }], [site(1)]];
+    const request = orderRequest({ names: ['a.example.com'], deploy: { mode: 'rollout', waves } });
+    const whole = newDeployment('ord_whole', request, 'crt_1', clock.now());
+    const [first, second] = whole.deployments as [Deployment, Deployment];
+    const deployments = [
+      { ...first, status: 'under way' as const },
+      { ...second, status },
+    ];
+    await pipeline.store.orders.place({ ...whole, deployments });
+    const { orders } = await repairs().place(target, report(), 'policy');
+    expect(orders).toHaveLength(placed);
+  });
+
   it('of the same place is made three times within 24 hours, then it is only reported, until a day has passed', async () => {
     const [a, b] = [await expected('a'), await expected('b')];
     found = [a];
@@ -295,61 +250,5 @@ describe('a repair', () => {
     await end(asked.orders[0] as Order);
     clock.advance(22 * hour);
     expect((await repairs().place(target, await looks().look(target, forever), 'policy')).orders).toHaveLength(1);
-  });
-});
-
-describe('the worker of looks', () => {
-  function start(own = looks()): void {
-    const { store, settings } = pipeline;
-    const deps = {
-      findTarget: store.targets.get,
-      looks: own,
-      repairs: repairs(),
-      schedule: store.driftSchedule,
-      clock,
-    };
-    workers.push(startDriftWorker(deps, settings, 'default'));
-  }
-  const idle = () =>
-    vi.waitUntil(async () => (await pipeline.queue('drift').getJobs()).length === 0, { timeout: 10_000 });
-
-  it('repairs a target that is to be repaired, and looks at it again soon', async () => {
-    found = [await expected('a')];
-    await pipeline.store.driftSchedule.add([{ target: 'tgt_1', at: clock.now() + 6 * hour }]);
-    start();
-    await pipeline.producer.lookForDrift('tgt_1', 'default');
-    await idle();
-    expect(await unfinished()).toMatchObject([{ request: { deploy: { only: ['a'] } } }]);
-    expect(await pipeline.store.driftSchedule.due(clock.now() + 600_000, 10)).toEqual(['tgt_1']);
-  });
-
-  it('only reports on a target that is not', async () => {
-    await pipeline.store.targets.put({ ...target, drift: 'report' });
-    found = [await expected('a')];
-    start();
-    await pipeline.producer.lookForDrift('tgt_1', 'default');
-    await idle();
-    expect(await pipeline.store.driftReports.get('tgt_1')).toMatchObject({ state: 'drifted' });
-    expect(await unfinished()).toEqual([]);
-  });
-
-  it('hands a look back when its process stops, and another one does it', async () => {
-    const begun = Promise.withResolvers<void>();
-    const hanging = createDriftLooks({
-      ...{ ...pipeline.store, ...pipeline.settings, undo: undo(), log },
-      check: (_target, signal) =>
-        new Promise((_resolve, reject) => {
-          signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-          begun.resolve();
-        }),
-    });
-    start(hanging);
-    await pipeline.producer.lookForDrift('tgt_1', 'default');
-    await begun.promise;
-    await workers[0]?.stop(0);
-    expect(await pipeline.store.driftReports.get('tgt_1')).toBeNull();
-    start();
-    await idle();
-    expect(await pipeline.store.driftReports.get('tgt_1')).toMatchObject({ state: 'in_sync' });
   });
 });

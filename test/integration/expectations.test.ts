@@ -1,11 +1,8 @@
-import { randomUUID } from 'node:crypto';
 import type { Redis as Client } from 'ioredis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Certificate } from '#libs/model/certificate';
-import type { Expectation } from '#libs/model/drift';
 import type { IisTarget } from '#libs/model/target';
-import { type Command, connectRedis } from '#libs/store/redis';
-import { createStore, type Store } from '#libs/store/store';
+import { connectRedis } from '#libs/store/redis';
 import type { Redis } from '../../services/lab/redis.ts';
 import { type Deployments, openDeployments } from '../support/deployments.ts';
 import { startTestRedis } from '../support/pipeline.ts';
@@ -29,86 +26,6 @@ afterAll(async () => {
   await server?.close();
 });
 
-const expectation = (place: string, more: Partial<Expectation> = {}): Expectation => ({
-  ...{ place, order: 'ord_1', certificate: 'crt_1', thumbprint: 'A', store: 'My', sslFlags: 1, at: 1 },
-  ...{ deploy: { ...toSite, target }, ...more },
-});
-
-describe('the store of expectations', () => {
-  let store: Store;
-  const run = async (commands: readonly Command[]) => {
-    for (const [name, ...args] of commands) await redis.call(name, ...args);
-  };
-  const places = async () => (await store.expectations.of(target)).map(({ place, order }) => `${place} ${order}`);
-  beforeEach(() => {
-    store = createStore(redis, `test-${randomUUID()}`);
-  });
-
-  it('keeps one for each place, the last', async () => {
-    const { recording, of } = store.expectations;
-    await run(recording(target, [expectation('b'), expectation('a')]));
-    await run(recording(target, [expectation('a', { order: 'ord_2', store: null })]));
-    expect(await of(target)).toEqual([expectation('a', { order: 'ord_2', store: null }), expectation('b')]);
-    expect(await of('tgt_2')).toEqual([]);
-    expect([recording(target, []), store.expectations.forgetting(target, [])]).toEqual([[], []]);
-  });
-
-  it('keeps thousands in one step of a save', async () => {
-    const many = Array.from({ length: 6_000 }, (_, at) => expectation(`1|https|*:443:${at}.example.com`));
-    const commands = JSON.stringify(store.expectations.recording(target, many));
-    expect(await redis.commit(store.keys.order('ord_1'), '', 'write', commands)).toBe(1);
-    expect(await store.expectations.of(target)).toHaveLength(6_000);
-  });
-
-  it('forgets places, and all of a target', async () => {
-    const { recording, forgetting, dropTarget } = store.expectations;
-    await run(
-      recording(
-        target,
-        ['a', 'b', 'c'].map((place) => expectation(place)),
-      ),
-    );
-    await run(forgetting(target, ['a', 'no such']));
-    expect(await places()).toEqual(['b ord_1', 'c ord_1']);
-    await run([dropTarget(target)]);
-    expect(await places()).toEqual([]);
-  });
-
-  it.each([
-    ['order', { order: 'ord_2' }],
-    ['certificate', { certificate: 'crt_2' }],
-    ['thumbprint', { thumbprint: 'B' }],
-    ['store', { store: null }],
-    ['time', { at: 2 }],
-  ])('forgets what a person has seen, unless a deployment has changed its %s since', async (_, changed) => {
-    const { recording, forget, of } = store.expectations;
-    await run(recording(target, [expectation('a'), expectation('b')]));
-    const seen = await of(target);
-    await run(recording(target, [expectation('a', changed)]));
-    await forget(target, [...seen, expectation('gone')]);
-    expect(await of(target)).toEqual([expectation('a', changed)]);
-  });
-
-  it('forgets what another version wrote with more in it, also where nothing is in the store', async () => {
-    const more = { ...expectation('a', { store: null }), since: 'another version' };
-    await redis.hset(store.keys.expectations(target), 'a', JSON.stringify(more));
-    const seen = await store.expectations.of(target);
-    expect(seen).toEqual([expectation('a', { store: null })]);
-    await store.expectations.forget(target, seen);
-    expect(await places()).toEqual([]);
-  });
-
-  it('reads all that it can read', async () => {
-    await run(store.expectations.recording(target, [expectation('a')]));
-    const key = store.keys.expectations(target);
-    const odd = { b: '{', c: '{"place":"c"}', d: JSON.stringify(expectation('a')), e: 'null' };
-    await redis.hset(key, odd);
-    expect(await places()).toEqual(['a ord_1']);
-    await store.expectations.forget(target, [expectation('a'), ...Object.keys(odd).map((place) => expectation(place))]);
-    expect(Object.keys(await redis.hgetall(key)).sort()).toEqual(['b', 'c', 'd', 'e']);
-  });
-});
-
 describe('a deployment', () => {
   let web: Deployments;
   let first: Certificate;
@@ -122,7 +39,7 @@ describe('a deployment', () => {
 
   beforeEach(async () => {
     web = await openDeployments(server);
-    first = await web.certificate(names);
+    first = await web.certificate(names, 'ec-p256', Date.now() - 1_000);
     second = await web.certificate(['www.example.com']);
     await web.addSite(1, ['*:80:www.example.com', '*:443:api.example.com']);
   });
@@ -206,11 +123,12 @@ describe('a deployment', () => {
     it('changes and expects nothing elsewhere, and is for the next time as the order before it', async () => {
       web.start();
       const { id } = await web.deploy(first, toSite);
-      for (const binding of ['*:443:www.example.com', '*:443:api.example.com']) await web.bind(second, 1, binding);
+      const ancient = await web.certificate(names, 'ec-p256', 1);
+      for (const binding of ['*:443:www.example.com', '*:443:api.example.com']) await web.bind(ancient, 1, binding);
       const order = await repair([www]);
       expect(order).toMatchObject(isDeployed);
       expect((await web.bindings()).toSorted()).toEqual([
-        `1 *:443:api.example.com 1 ${second.thumbprint}`,
+        `1 *:443:api.example.com 1 ${ancient.thumbprint}`,
         `1 *:443:www.example.com 1 ${first.thumbprint}`,
       ]);
       expect(await lines()).toEqual([`${api} ${first.id} ${id}`, `${www} ${first.id} ${order.id}`]);
@@ -226,6 +144,28 @@ describe('a deployment', () => {
       const [before, commits] = [await lines(), await web.commits()];
       expect(await repair([www])).toMatchObject(isDeployed);
       expect([await lines(), await web.commits()]).toEqual([before, commits]);
+    });
+
+    it('never puts its certificate over a newer one, whenever it was asked for', async () => {
+      web.start();
+      await web.deploy(first, toSite);
+      // Issued after the first one, and there before the repair is asked for.
+      await web.bind(second, 1, '*:443:www.example.com');
+      const [state, before] = [await web.state(), await lines()];
+      expect(second.createdAt).toBeGreaterThan(first.createdAt);
+      expect(await repair([www])).toMatchObject({ status: 'failed', error: { code: 'superseded' } });
+      expect([await web.state(), await lines()]).toEqual([state, before]);
+    });
+
+    it('does not take a newer certificate away that was deployed while it waited', async () => {
+      web.start();
+      await web.deploy(first, toSite);
+      const late = await web.order(first, { ...toSite, only: [www] }, Date.now() + 60_000);
+      await web.settled(late);
+      const { id } = await web.deploy(second, toSite);
+      expect(await repair([www, api])).toMatchObject(isDeployed);
+      expect((await served()).toSorted()).toEqual([first.thumbprint, second.thumbprint].toSorted());
+      expect((await lines()).at(-1)).toBe(`${www} ${second.id} ${id}`);
     });
 
     it('fails when nothing would put them right', async () => {

@@ -17,6 +17,8 @@ let rollouts: Rollouts;
 let pipeline: Pipeline;
 /** Orders that were deployed, or begun to be. */
 let handled: string[];
+/** Lets the worker that is held go on. */
+let letGo: () => void;
 
 const stage: StageName = 'deployment';
 const succeed = (order: IssuedOrder): TargetOutcome => ({ id: order.id, deployed: deployed(order, Date.now()) });
@@ -38,6 +40,7 @@ const tell = (order: Order) => pipeline.producer.enqueue(order);
 /** Starts the deployment stage; each run is held until the test lets it go on with this outcome. */
 function startHolding(outcome: (order: IssuedOrder) => TargetOutcome) {
   const { promise, resolve } = Promise.withResolvers<void>();
+  letGo = resolve;
   pipeline.startTargets(async (_target, orders) => {
     handled.push(...orders.map(({ id }) => id));
     await promise;
@@ -64,8 +67,12 @@ beforeEach(() => {
   rollouts = openRollouts(server);
   pipeline = rollouts.pipeline;
   handled = [];
+  letGo = () => {};
 });
-afterEach(() => rollouts.close());
+afterEach(async () => {
+  letGo();
+  await rollouts.close();
+});
 
 describe('when a rollout is called off', () => {
   it('what it had not placed yet is not placed any more', async () => {
@@ -74,7 +81,7 @@ describe('when a rollout is called off', () => {
     await save(whole, order);
     await tell(await cancel(whole.id));
     rollouts.startRollouts();
-    await until(whole.id, 'tgt_a cancelled', 'tgt_b waiting');
+    await until(whole.id, 'tgt_a cancelled', 'tgt_b cancelled');
     const { deployments } = await pipeline.read(whole.id);
     expect(deployments.map((one) => one.order)).toEqual([null, null]);
     expect(await pipeline.store.orders.get(order.deployments[0]?.order ?? '')).toBeNull();
@@ -85,7 +92,7 @@ describe('when a rollout is called off', () => {
     const { id, part } = await begun();
     await tell(await cancel(id));
     rollouts.startRollouts();
-    await until(id, 'tgt_a cancelled', 'tgt_b waiting');
+    await until(id, 'tgt_a cancelled', 'tgt_b cancelled');
     expect(await pipeline.read(part.id)).toMatchObject({ status: 'cancelled', stage, certificate: 'crt_1' });
     expect((await rollouts.history(part.id)).at(-1)).toBe('order_cancelled: its rollout was called off');
     expect(await pipeline.store.orders.nextDue('tgt_a')).toBeNull();
@@ -96,17 +103,49 @@ describe('when a rollout is called off', () => {
     await save(part, { ...part, parkedOn: 'acc_1' });
     await tell(await cancel(id));
     rollouts.startRollouts();
-    await until(id, 'tgt_a cancelled', 'tgt_b waiting');
+    await until(id, 'tgt_a cancelled', 'tgt_b cancelled');
     expect(await pipeline.store.orders.parked('acc_1')).toEqual([]);
   });
 
-  it('a part that no worker came for is called off, and one whose worker died', async () => {
+  it('a part that no worker came for is called off', async () => {
     const { id, part } = await begun();
-    // As the reconciler leaves it, or a worker that has begun: nobody has the target.
+    // As the reconciler leaves it: nobody has the target.
     await save(part, { ...part, error: orderError(new CertlineError('pool_unserved', 'none'), stage, Date.now()) });
     await tell(await cancel(id));
     rollouts.startRollouts();
-    await until(id, 'tgt_a cancelled', 'tgt_b waiting');
+    await until(id, 'tgt_a cancelled', 'tgt_b cancelled');
+  });
+
+  it('a part whose worker died is brought to its end: the target may have the certificate already', async () => {
+    const { id, part } = await begun();
+    // As a worker leaves it that was killed; it may have committed before.
+    await save(part, { ...part, startedAt: Date.now() });
+    await tell(await cancel(id));
+    rollouts.startRollouts();
+    await vi.waitUntil(async () => (await pipeline.queue('rollout').getCompletedCount()) >= 2, patience);
+    expect(await rollouts.deployments(id)).toEqual(['tgt_a under way', 'tgt_b cancelled']);
+    expect(await pipeline.read(part.id)).toMatchObject({ status: 'issued' });
+    startHolding(succeed)();
+    await rollouts.reconcile();
+    await until(id, 'tgt_a deployed', 'tgt_b cancelled');
+    expect(await pipeline.read(id)).toMatchObject({ status: 'cancelled' });
+    expect(handled).toEqual([part.id]);
+  });
+
+  it('a part whose end nobody was told of is heard of by the next round of the reconciler, and then no more', async () => {
+    const { id, part } = await begun();
+    const inHand = await save(part, { ...part, startedAt: Date.now() } as IssuedOrder);
+    await cancel(id);
+    const { orders } = pipeline.store;
+    const open = async () => (await orders.overdue(Date.now() + 3_600_000, 100)).includes(id);
+    // Saved by a worker that was killed before it said so.
+    await save(inHand, deployed(inHand, Date.now()));
+    expect(await rollouts.deployments(id)).toEqual(['tgt_a under way', 'tgt_b cancelled']);
+    expect(await open()).toBe(true);
+    rollouts.startRollouts();
+    await rollouts.reconcile();
+    await until(id, 'tgt_a deployed', 'tgt_b cancelled');
+    expect(await open()).toBe(false);
   });
 
   it('a part that waits behind the work of others on its target is called off', async () => {
@@ -115,7 +154,7 @@ describe('when a rollout is called off', () => {
     const held = pipeline.store.leases.hold(deploymentLease('tgt_a'), 5_000, () => released);
     await tell(await cancel(id));
     rollouts.startRollouts();
-    await until(id, 'tgt_a cancelled', 'tgt_b waiting');
+    await until(id, 'tgt_a cancelled', 'tgt_b cancelled');
     expect(await pipeline.read(part.id)).toMatchObject({ status: 'cancelled' });
     release();
     await held;
@@ -130,7 +169,7 @@ describe('when a rollout is called off', () => {
     await vi.waitUntil(async () => (await pipeline.queue('rollout').getCompletedCount()) >= 2, patience);
     expect(await pipeline.read(part.id)).toMatchObject({ status: 'issued' });
     goOn();
-    await until(id, 'tgt_a deployed', 'tgt_b waiting');
+    await until(id, 'tgt_a deployed', 'tgt_b cancelled');
     expect(await pipeline.read(id)).toMatchObject({ status: 'cancelled' });
     expect(await pipeline.read(part.id)).toMatchObject({ status: 'deployed' });
     expect(handled).toEqual([part.id]);
@@ -148,7 +187,7 @@ describe('when a rollout is called off', () => {
     rollouts.startRollouts();
     await vi.waitUntil(async () => (await pipeline.queue('rollout').getCompletedCount()) >= 2, patience);
     goOn();
-    await until(id, 'tgt_a cancelled', 'tgt_b waiting');
+    await until(id, 'tgt_a cancelled', 'tgt_b cancelled');
     expect(await pipeline.read(part.id)).toMatchObject({ status: 'cancelled', error: { code: 'target_refused' } });
   });
 });
@@ -170,7 +209,7 @@ describe('an order of a rollout is called off when its turn comes', () => {
     await cancel(id);
     await callsOff(part);
     rollouts.startRollouts();
-    await until(id, 'tgt_a cancelled', 'tgt_b waiting');
+    await until(id, 'tgt_a cancelled', 'tgt_b cancelled');
   });
 
   it('when the rollout is gone', async () => {

@@ -225,7 +225,7 @@ describe('a rollout that is called off', () => {
     start();
     await until(id, 'tgt_a deployed', 'tgt_b under way', 'tgt_c waiting');
     await cancel(id);
-    await until(id, 'tgt_a deployed', 'tgt_b cancelled', 'tgt_c waiting');
+    await until(id, 'tgt_a deployed', 'tgt_b cancelled', 'tgt_c cancelled');
     expect(await rollouts.pipeline.read(id)).toMatchObject({ status: 'cancelled' });
     expect((await rollouts.parts(id)).map(({ status }) => status)).toEqual(['deployed', 'cancelled']);
     await rollouts.faults('tgt_b', { unreachable: false });

@@ -150,7 +150,10 @@ describe.each(['links', 'files'] as const)('a folder whose files are swapped by 
   it('must be there, and is not made', async () => {
     const certificate = deployable('www.example.com');
     const gone = target({ path: join(path, 'not mounted') }, { swap });
-    await expect(gone.deploy(certificate, inContext())).rejects.toMatchObject({ code: 'target_unreachable' });
+    await expect(gone.deploy(certificate, inContext())).rejects.toMatchObject({
+      ...{ code: 'target_unreachable', plan: { kind: 'retryable' } },
+      message: expect.stringMatching(/not mounted is not there on the machine of this worker: make it, or mount it/),
+    });
     await expect(gone.check(certificate, signal)).rejects.toMatchObject({ code: 'target_unreachable' });
     expect(await readdir(path)).toEqual([]);
     await writeFile(join(path, 'file'), '');

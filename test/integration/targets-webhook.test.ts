@@ -238,7 +238,7 @@ describe('a webhook', () => {
 
 describe('the address of a webhook', () => {
   const certificate = deployable('www.example.com');
-  const refused = { code: 'target_refused', plan: { kind: 'permanent' } };
+  const refused = { code: 'target_refused', plan: { kind: 'retryable' } };
 
   it.each([
     'https://127.0.0.1/',
@@ -253,7 +253,9 @@ describe('the address of a webhook', () => {
   ])('is refused unless it is allowed: %s', async (url) => {
     const failure = await failureOf(webhook(url, { allowPrivate: false }).deploy(certificate, inContext()));
     expect(failure).toMatchObject(refused);
-    expect(String(failure.message)).toContain('not an address of the public internet');
+    expect(String(failure.message)).toMatch(
+      /not an address of the public internet: nothing was sent; set ALLOW_PRIVATE_WEBHOOKS=true .*, or give another URL$/,
+    );
   });
 
   it('is refused when one of those behind a name is private, before anything is sent', async () => {
@@ -283,7 +285,13 @@ describe('the address of a webhook', () => {
   it('is of this machine without TLS, or nothing is sent', async () => {
     const { deliveries, port } = await receiver(ok);
     const elsewhere = webhook(`http://localhost:${port}/`, { resolve: async () => ['127.0.0.1', '10.0.0.1'] });
-    expect(await failureOf(elsewhere.deploy(certificate, inContext()))).toMatchObject(refused);
+    expect(await failureOf(elsewhere.deploy(certificate, inContext()))).toMatchObject({
+      ...{
+        code: 'target_refused',
+        plan: { kind: 'permanent' },
+        message: expect.stringMatching(/; give an https URL$/),
+      },
+    });
     expect(deliveries).toEqual([]);
     const here = webhook(`http://localhost:${port}/`, { resolve: async () => ['127.0.0.1'] });
     expect(await here.deploy(certificate, inContext())).toMatchObject({ changed: true });

@@ -3,7 +3,7 @@ import { generateAccountKey } from '#libs/acme/jws';
 import { asCertlineError } from '#libs/errors';
 import type { Account } from '#libs/model/account';
 import { isFinal, type Order, type OrderRequest, stageOf } from '#libs/model/order';
-import type { StageHandler, StageResult, Takes } from '#libs/queues/handler';
+import type { Leaves, StageHandler, Takes } from '#libs/queues/handler';
 import { createOrderRunner, type OrderRunner } from '#libs/queues/order-runner';
 import { type AccountSessions, accountKeyName, createAccountSessions } from '#libs/service/account-sessions';
 import { createPrivateKeys } from '#libs/store/private-keys';
@@ -77,16 +77,16 @@ export async function openOrderDriver(server: Redis, directory?: string): Promis
       ...{ clock, log: run.log, signal: new AbortController().signal, checkpoint: run.checkpoint },
       current: (): Takes<S> => run.order,
     };
-    let result: StageResult<S>;
+    let next: Leaves<S>;
     try {
-      result = await handler.run(run.order, context);
+      next = await handler.run(run.order, context);
     } catch (thrown) {
       const outcome = await runner.fail(run, thrown);
       const at = outcome?.order.nextAttemptAt ?? null;
       const when = at === null ? '' : ` in ${spell(at - clock.now())}`;
       return `${outcome?.kind ?? 'stale'} ${asCertlineError(thrown).code}${when}`;
     }
-    await runner.succeed(run, result.next, result.also);
+    await runner.succeed(run, next);
     return 'completed';
   }
 

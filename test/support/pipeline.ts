@@ -11,7 +11,7 @@ import { newId } from '#libs/model/ids';
 import type { Order, OrderRequest, PendingOrder, StageName } from '#libs/model/order';
 import { defaultPool, type Target } from '#libs/model/target';
 import { newOrder } from '#libs/model/transitions';
-import type { Leaves, StageHandler, TargetHandler } from '#libs/queues/handler';
+import type { StageHandler, TargetHandler } from '#libs/queues/handler';
 import { createProducer, type Producer } from '#libs/queues/producer';
 import { startStageWorker, type WorkerSettings } from '#libs/queues/stage-worker';
 import { startTargetWorker } from '#libs/queues/target-worker';
@@ -39,10 +39,7 @@ export interface Pipeline {
   place(request?: Partial<OrderRequest>, change?: (order: PendingOrder) => Order): Promise<Order>;
   /** As `place`, with its job. */
   enqueue(request?: Partial<OrderRequest>, change?: (order: PendingOrder) => Order): Promise<Order>;
-  startStage<S extends 'validation' | 'issuance'>(
-    stage: S,
-    run: (...given: Parameters<StageHandler<S>['run']>) => Promise<Leaves<S>>,
-  ): RunningWorker;
+  startStage<S extends 'validation' | 'issuance'>(stage: S, run: StageHandler<S>['run']): RunningWorker;
   startTargets(run: TargetHandler['run'], pool?: string): RunningWorker;
   /** The order as it is stored. */
   read(id: string): Promise<Order>;
@@ -125,8 +122,7 @@ export function openPipeline(server: Pick<RedisServer, 'url'>, changes: Partial<
       await producer.enqueue(order);
       return order;
     },
-    startStage: (stage, run) =>
-      running(startStageWorker(stage, { run: async (...given) => ({ next: await run(...given) }) }, settings)),
+    startStage: (stage, run) => running(startStageWorker(stage, { run }, settings)),
     startTargets: (run, pool = defaultPool) => running(startTargetWorker({ run }, settings, pool)),
     async read(id) {
       const order = await store.orders.get(id);

@@ -82,6 +82,37 @@ export function metricsTable(metrics: readonly MetricRow[]): string {
   );
 }
 
+export interface RetryRow {
+  /** Times in ms. */
+  retry: { attempts: number; first: number; factor: number; cap: number };
+  /** Null where the one of the stage holds. */
+  deadline: number | null;
+}
+
+function spell(ms: number): string {
+  const units = [
+    ['days', 86_400_000],
+    ['h', 3_600_000],
+    ['min', 60_000],
+  ] as const;
+  const [unit, size] = units.find(([, one]) => ms >= 2 * one || ms === one) ?? ['s', 1_000];
+  const count = Math.round(ms / size);
+  return `${count} ${count === 1 && unit === 'days' ? 'day' : unit}`;
+}
+
+/** One row for each stage, and one for new ACME orders: how often something is tried again, and for how long. */
+export function retriesTable(rows: Readonly<Record<string, RetryRow>>): string {
+  const lines = Object.entries(rows).map(([name, { retry, deadline }]) => {
+    const { attempts, first, factor, cap } = retry;
+    const delays = Array.from({ length: attempts - 1 }, (_, at) => Math.min(cap, first * factor ** at));
+    const all = delays.reduce((sum, delay) => sum + delay, 0);
+    const growth = `${spell(first)}, each ${factor} times the one before, up to ${spell(cap)}`;
+    return [name, String(attempts), growth, spell(all), deadline === null ? '–' : spell(deadline)];
+  });
+  const head = ['what', 'attempts', 'delays between them (± 20 %)', 'together', 'never longer than, waits included'];
+  return table(head, lines);
+}
+
 function marked(name: string): RegExp {
   return new RegExp(`(<!-- table: ${name} -->\\n)([\\s\\S]*?)(<!-- end -->)`);
 }

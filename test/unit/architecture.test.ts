@@ -6,7 +6,15 @@ import { configSections, secretVariables } from '#libs/config';
 import { errorCodes } from '#libs/error-codes';
 import { registerEstateMetrics } from '#libs/metrics/estate';
 import { createMetrics } from '#libs/metrics/metrics';
-import { configurationTable, errorCodesTable, metricsTable, tableIn, withTable } from '../support/readme-tables.ts';
+import { restartPolicy, stages } from '#libs/queues/stages';
+import {
+  configurationTable,
+  errorCodesTable,
+  metricsTable,
+  retriesTable,
+  tableIn,
+  withTable,
+} from '../support/readme-tables.ts';
 import { inRepository, namesBelow, packageOf, packagesBehind, readText, sourceFiles } from '../support/source-tree.ts';
 
 const files = sourceFiles('libs', 'services');
@@ -259,6 +267,7 @@ describe('the README', () => {
 
   it.each([
     ['configuration', () => configurationTable(configSections, secretVariables)],
+    ['retries', () => retriesTable({ ...stages, 'a new ACME order': { retry: restartPolicy, deadline: null } })],
     ['error codes', () => errorCodesTable(errorCodes)],
     ['metrics', () => metricsTable(metricRows())],
   ])('has the table of %s as the code has it', (name, make) => {

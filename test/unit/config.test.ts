@@ -57,6 +57,12 @@ describe('the configuration', () => {
     expect([API_HOST, CHALLENGE_HOST, METRICS_HOST]).toEqual(['127.0.0.1', '127.0.0.1', '127.0.0.1']);
   });
 
+  it('says what is wanted where a number is none', () => {
+    expect(() => readConfig(['scheduler'], { DRIFT_CHECK_MINUTES: 'abc' })).toThrow(
+      /DRIFT_CHECK_MINUTES: give a number$/,
+    );
+  });
+
   it('turns text into numbers, flags and lists', () => {
     const env = {
       API_PORT: '0',

@@ -43,6 +43,14 @@ describe('a place', () => {
     expect(foundInstead(state, [expectation(binding)])).toEqual([]);
   });
 
+  it('is the same however somebody writes its host name', () => {
+    const state = hostWith({ 1: [https('*:443:WWW.a.Example.com', 1, 'OWN'), https('*:443:A.Example.COM', 1, 'OWN')] });
+    expect(drift(state)).toEqual([]);
+    const other = hostWith({ 1: [https('*:443:A.Example.COM', 1, 'OTHER')] });
+    expect(foundInstead(other, [expectation(binding)])).toEqual(['OTHER']);
+    expect(only(drift(other))).toMatchObject({ place: binding, actual: { thumbprint: 'OTHER' }, unrepairable: null });
+  });
+
   it.each([
     ['NEWER', 'a newer certificate of certline (crt_2)', expect.stringContaining('has a newer certificate: accept it')],
     ['OLDER', 'an older certificate of certline (crt_3)', null],

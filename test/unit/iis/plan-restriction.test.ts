@@ -49,7 +49,7 @@ describe('a plan for some places', () => {
     expect(() => planDeployment(mixed, planned, deploy)).toThrow(
       expect.objectContaining({
         code: 'nothing_to_bind',
-        evidence: { skipped: ['*:443:: has no host name: only with blankHost'] },
+        evidence: { skipped: ['*:443: has no host name: only with blankHost'] },
       }),
     );
   });

@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { CertlineError } from '#libs/errors';
-import type { IssuedOrder, Order, OrderError } from '#libs/model/order';
-import { afterRollout, mayBeInHand, nextOfRollout } from '#libs/model/rollout';
+import { type IssuedOrder, isInHand, type Order, type OrderError } from '#libs/model/order';
+import { afterRollout, nextOfRollout } from '#libs/model/rollout';
 import { cancelled, deployed, failed, orderError, partOfRollout, retried } from '#libs/model/transitions';
+import { afterFailure } from '#libs/queues/outcome';
 import { issuedOrder, placedAt } from '../../support/sample-orders.ts';
 
 const later = placedAt + 60_000;
@@ -184,7 +185,7 @@ describe('a rollout that was called off', () => {
       { target: 'a', wave: 1, order: 'ord_a', status: 'deployed' },
       { target: 'b', wave: 1, order: 'ord_b', status: 'cancelled' },
       { target: 'c', wave: 1, order: null, status: 'cancelled' },
-      { target: 'd', wave: 2, order: null, status: 'waiting' },
+      { target: 'd', wave: 2, order: null, status: 'cancelled' },
     ]);
     expect(progress).toEqual(['wave 1: a deployed', 'wave 1: b cancelled', 'wave 1: c cancelled']);
     const ended = parts(part(source, 'b', called));
@@ -198,14 +199,17 @@ describe('a rollout that was called off', () => {
 });
 
 describe('a part', () => {
-  it('may be in the hands of a worker from its beginning until it waits or ends', () => {
+  it('is in the hands of a worker from its beginning until its attempt ends', () => {
     const whole = began(rollout('a'));
     const placed = part(whole, 'a');
-    const begun = { ...placed, version: 2 };
-    expect(mayBeInHand(placed)).toBe(false);
-    expect(mayBeInHand(begun)).toBe(true);
-    expect(mayBeInHand({ ...begun, nextAttemptAt: later })).toBe(false);
-    expect(mayBeInHand({ ...begun, parkedOn: 'acc_1' })).toBe(false);
-    expect(mayBeInHand({ ...part(whole, 'a', succeeded), version: 3 })).toBe(false);
+    const begun = { ...placed, startedAt: later };
+    expect(isInHand(placed)).toBe(false);
+    expect(isInHand(begun)).toBe(true);
+    for (const plan of [{ kind: 'retryable' }, { kind: 'wait', until: later }, { kind: 'park' }] as const) {
+      const error = new CertlineError('target_unreachable', 'away', { plan });
+      expect(isInHand(afterFailure(begun, 'deployment', error, { now: later, random: 0, scale: 1 }).order)).toBe(false);
+    }
+    expect(isInHand({ ...part(whole, 'a', succeeded), startedAt: later })).toBe(false);
+    expect(deployed(begun as IssuedOrder, later).startedAt).toBeNull();
   });
 });

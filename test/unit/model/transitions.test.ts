@@ -276,6 +276,13 @@ describe('an order for several targets', () => {
       expect(order.deployments).toEqual(begun);
   });
 
+  it('has those that were not begun called off with it', () => {
+    const under = issuedOrder(deploy, { deployments: [...begun.slice(0, 1), ...waiting.slice(1)] });
+    expect(cancelled(under, later).deployments.map(({ status }) => status)).toEqual([
+      ...['deployed', 'cancelled', 'cancelled'],
+    ]);
+  });
+
   it('leaves what is deployed as it is when it is retried from deployment', () => {
     expect(retried(ended, 'deployment', later)).toMatchObject({
       ...{ status: 'issued', epoch: 2, error: null },

@@ -393,6 +393,9 @@ describe('options without effect', () => {
     ],
     ['a site for every site', { mode: 'auto', site: 1 }, ['site']],
     ['a site for all', { mode: 'all', site: 1 }, ['site']],
+    ['missing names where no site is named', { mode: 'auto', addMissing: true, updateOnly: true }, ['addMissing']],
+    ['missing names on all sites', { mode: 'all', addMissing: true, blankHost: true }, ['addMissing']],
+    ['bindings without a host name that the mode leaves', { mode: 'auto', blankHost: true }, ['blankHost']],
     ['adding what is not to be added', { site: 1, updateOnly: true, addMissing: true }, ['addMissing']],
     [
       'where to add what is not to be added',
@@ -415,7 +418,9 @@ describe('options without effect', () => {
     expect(await stored({ ...one, site: 1, updateOnly: false, addMissing: true, port: 444 })).toMatchObject({
       ...{ addMissing: true, port: 444 },
     });
-    // The plan warns of it.
-    expect(await stored({ ...one, mode: 'auto', addMissing: true })).toMatchObject({ addMissing: true });
+    expect(await stored({ ...one, mode: 'all', blankHost: true })).toMatchObject({ blankHost: true });
+    // It says what is so anyway.
+    const off = { addMissing: false, blankHost: false };
+    expect(await stored({ ...one, mode: 'auto', ...off })).toMatchObject(off);
   });
 });
