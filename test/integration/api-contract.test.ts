@@ -90,7 +90,9 @@ describe('the OpenAPI document', () => {
     );
     expect(operations.length).toBeGreaterThanOrEqual(30);
     for (const { method, path } of operations) {
-      const { status, body } = await session.api.request(method, path.replace('{id}', 'nobody'));
+      // A stream would not end: it is asked for in a way that it refuses.
+      const asked = path === '/v1/events' ? `${path}?unknown=1` : path.replace('{id}', 'nobody');
+      const { status, body } = await session.api.request(method, asked);
       expect(status, `${method} ${path}`).not.toBe(500);
       expect(String(body.detail), `${method} ${path}`).not.toMatch(/^there is no (GET|POST|PUT|PATCH|DELETE) /);
     }

@@ -132,13 +132,14 @@ export function describeProvider(tested: ProviderUnderTest): void {
       }
     });
 
-    it.runIf(tested.hasPrivateZones)('leaves a private zone of the same name alone', async () => {
-      const hidden = standIn.addZone(zone, { isPrivate: true });
-      expect((await errorOf(provider.present(record, signal))).code).toBe('dns_zone_not_managed');
-      const home = standIn.addZone(zone);
-      await provider.present(record, signal);
-      expect([hidden.records.length, home.records.length]).toEqual([0, 1]);
-    });
+    if (tested.hasPrivateZones)
+      it('leaves a private zone of the same name alone', async () => {
+        const hidden = standIn.addZone(zone, { isPrivate: true });
+        expect((await errorOf(provider.present(record, signal))).code).toBe('dns_zone_not_managed');
+        const home = standIn.addZone(zone);
+        await provider.present(record, signal);
+        expect([hidden.records.length, home.records.length]).toEqual([0, 1]);
+      });
 
     it('waits as the provider says when there are too many requests', async () => {
       const home = standIn.addZone(zone);
@@ -211,16 +212,17 @@ export function describeProvider(tested: ProviderUnderTest): void {
       }
     });
 
-    it.runIf(tested.guardsRemoval)('loses nothing that others add while it removes', async () => {
-      const home = standIn.addZone(zone);
-      for (const before of [[], ['there-already']]) {
-        home.records.length = 0;
-        for (const one of [value, ...before]) standIn.add(home, name, one);
-        standIn.beforeWrite(() => standIn.add(home, name, 'added-meanwhile'));
-        await provider.cleanUp(record, signal);
-        expect(standIn.values(home, name)).toEqual([...before, 'added-meanwhile'].sort());
-      }
-    });
+    if (tested.guardsRemoval)
+      it('loses nothing that others add while it removes', async () => {
+        const home = standIn.addZone(zone);
+        for (const before of [[], ['there-already']]) {
+          home.records.length = 0;
+          for (const one of [value, ...before]) standIn.add(home, name, one);
+          standIn.beforeWrite(() => standIn.add(home, name, 'added-meanwhile'));
+          await provider.cleanUp(record, signal);
+          expect(standIn.values(home, name)).toEqual([...before, 'added-meanwhile'].sort());
+        }
+      });
 
     it('does not mind that somebody else did the same meanwhile', async () => {
       const home = standIn.addZone(zone);
