@@ -75,7 +75,15 @@ const sections = {
       .describe('`false` tells the CA without that look: for hosts that cannot reach their own public address.'),
     DNS_RESOLVERS: list
       .default([])
-      .describe('DNS servers of that look, `address:port` separated by commas; the system’s when empty.'),
+      .describe(
+        'Resolvers that are asked for addresses, zones and delegations, `address:port` separated by commas; the system’s when empty.',
+      ),
+    DNS01_PORT: port
+      .default(53)
+      .describe('Port the name servers of a zone are asked at whether they show a TXT record: 53, but in a lab.'),
+    ALLOW_PRIVATE_DNS_SERVERS: flag
+      .default(false)
+      .describe('`true` lets DNS credentials name servers at addresses that are not of the public internet.'),
   },
   pipeline: {
     RETRY_DELAY_SCALE: z.coerce
@@ -107,17 +115,19 @@ const sections = {
       .default(360)
       .describe('How often each target is compared with what it should be; 0 does it on request only.'),
   },
+  commands: {
+    ALLOW_COMMANDS: flag
+      .default(false)
+      .describe(
+        '`true` runs the commands of folder targets, and the programs of DNS credentials, as the user of the deployment and validation workers: whoever has an API key of scope `admin` then chooses what runs there.',
+      ),
+  },
   deployment: {
     DEPLOYMENT_POOLS: list
       .pipe(z.array(poolSchema).min(1))
       .default([defaultPool])
       .describe(
         'Pools of targets that the deployment worker serves, separated by commas: those whose hosts it can reach.',
-      ),
-    ALLOW_COMMANDS: flag
-      .default(false)
-      .describe(
-        '`true` runs the commands of folder targets, as the user of the deployment worker: whoever has an API key of scope `admin` then chooses what runs there.',
       ),
     ALLOW_PRIVATE_WEBHOOKS: flag
       .default(false)

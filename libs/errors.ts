@@ -19,8 +19,8 @@ export type Plan =
   | { kind: 'wait'; until: number }
   /** Abandon the ACME order and begin again at validation with a new one: epoch + 1, within a budget; not before `notBefore`. `free`: nobody failed, soon and outside the budget. */
   | { kind: 'restart'; notBefore?: number; attempts?: number; free?: true }
-  /** An account is bad: hold all of its orders until it is mended. */
-  | { kind: 'park' };
+  /** A credential (`on`), or else the account, is bad: hold all of its orders until it is mended. */
+  | { kind: 'park'; on?: string };
 
 export interface CertlineErrorOptions {
   /** Replaces the code's usual plan. */

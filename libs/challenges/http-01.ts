@@ -17,8 +17,11 @@ export interface Http01Options {
 const attempts = 8;
 
 /** http-01: answers from the store, served by any API process (RFC 8555 §8.3). */
-export function createHttp01Solver({ read, port, selfCheck }: Http01Options): Solver {
+export function createHttp01Solver({ read, port, selfCheck }: Http01Options): Solver<'http-01'> {
   return {
+    prepare: async (challenge) => ({ ...challenge, type: 'http-01' }),
+    // The save that says so has put it into the store.
+    async present() {},
     async check({ name, token, keyAuthorization }, signal) {
       if (!selfCheck) return;
       const authority = port === 80 ? name : `${name}:${port}`;

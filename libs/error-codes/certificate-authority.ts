@@ -131,7 +131,12 @@ export const authorityCodes = {
     'Check the firewall; the CA validates from several places of the world.',
   ),
   ca_tls_problem: entry(502, 'restart', 'The CA met a TLS error at the name', 'Check redirects to https.'),
-  ca_wrong_answer: entry(502, 'restart', 'The CA saw another answer', 'Check what answers on port 80 from outside.'),
+  ca_wrong_answer: entry(
+    502,
+    'restart',
+    'The CA saw another answer',
+    'Check from outside what answers on port 80 (http-01), or what every name server shows at `_acme-challenge.` of the name (dns-01).',
+  ),
   validation_pending: entry(502, 'retryable', 'The CA is still validating', 'Nothing: it is looked at again.'),
   validation_expired: entry(502, 'restart', 'The proof was not made in time', 'See the earlier errors of the order.'),
   // what came back

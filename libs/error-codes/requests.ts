@@ -62,6 +62,12 @@ export const requestCodes = {
     'Use a public domain name, or an account at a private CA with `allowInternalNames`.',
   ),
   name_is_public_suffix: entry(422, 'permanent', 'A public suffix', 'Give a name below it.'),
+  challenge_unmatched: entry(
+    422,
+    'permanent',
+    'No challenge is named for a name',
+    'Add a rule to `challenges` that matches the name, or a `challenge` for all others.',
+  ),
   wildcard_needs_dns_01: entry(422, 'permanent', 'A wildcard with http-01', 'Use dns-01 for wildcards.'),
   wildcard_covers_name: entry(422, 'permanent', 'A wildcard beside a name it covers', 'Leave out one of the two.'),
   too_many_names: entry(422, 'permanent', 'Too many names', 'Split the order.'),

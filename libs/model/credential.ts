@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { errorCodeSchema } from './order.ts';
 
 const record = { id: z.string(), name: z.string(), createdAt: z.number() };
 
@@ -13,9 +14,20 @@ export const credentialSchema = z.discriminatedUnion('kind', [
   }),
   /** The password of PFX files, or what signs the deliveries to a webhook. */
   z.object({ ...record, kind: z.literal('secret') }),
+  /** What writes TXT records at a DNS provider. */
+  z.object({
+    ...record,
+    kind: z.literal('dns'),
+    provider: z.string(),
+    /** What may be shown of it, as the provider defines it. */
+    settings: z.record(z.string(), z.unknown()),
+    /** Why its orders are held; null when they are not. */
+    parked: z.object({ code: errorCodeSchema, detail: z.string(), at: z.number() }).nullable(),
+  }),
 ]);
 export type Credential = z.infer<typeof credentialSchema>;
 export type CredentialKind = Credential['kind'];
+export type DnsCredential = Extract<Credential, { kind: 'dns' }>;
 export type SshCredential = Extract<Credential, { kind: 'ssh' }>;
 
 /** The sealed part of an ssh credential. */

@@ -1,14 +1,13 @@
 import { z } from 'zod';
 import { type ErrorCode, errorCodes } from '../error-codes.ts';
 import { keyTypes } from './certificate.ts';
+import { challengeMethodSchema, challengeRuleSchema } from './challenge-method.ts';
 
 export const orderStatuses = ['pending', 'validated', 'issued', 'deployed', 'failed', 'cancelled'] as const;
 export type OrderStatus = (typeof orderStatuses)[number];
 
 export const stageNames = ['validation', 'issuance', 'deployment'] as const;
 export type StageName = (typeof stageNames)[number];
-
-export const challengeTypes = ['http-01'] as const;
 
 /** What is done on one target. */
 export const targetDeploySchema = z.object({
@@ -63,7 +62,10 @@ export function targetsOf(deploy: Deploy): string[] {
 export const orderRequestSchema = z.object({
   names: z.array(z.string()),
   account: z.string(),
-  challenge: z.object({ type: z.enum(challengeTypes) }),
+  /** For the names that none of `challenges` matches; null when these are for all names. */
+  challenge: challengeMethodSchema.nullable(),
+  /** Methods by pattern of name; the first that matches counts. */
+  challenges: z.array(challengeRuleSchema).default([]),
   keyType: z.enum(keyTypes),
   profile: z.string().nullable(),
   preferredChain: z.string().nullable(),
@@ -99,15 +101,33 @@ const acmeOrderSchema = z.object({
 });
 export type AcmeOrderRef = z.infer<typeof acmeOrderSchema>;
 
-/** A challenge whose answer is visible until the order drops it, `expires` (ms since the epoch) at the latest. */
-const presentedSchema = z.object({
-  type: z.enum(challengeTypes),
+const presented = {
   name: z.string(),
   token: z.string(),
   keyAuthorization: z.string(),
+  /** Ms since the epoch. */
   expires: z.number(),
-});
+};
+
+/** A challenge whose answer is there, or may be, until the order drops it. It is saved before anything is written anywhere. */
+const presentedSchema = z.discriminatedUnion('type', [
+  /** Answered from the store, until `expires` at the latest. */
+  z.object({ ...presented, type: z.literal('http-01') }),
+  /** A TXT record. What the order drops is on the list of what is to be cleaned up. */
+  z.object({
+    ...presented,
+    type: z.literal('dns-01'),
+    credential: z.string(),
+    /** Name of the record, after CNAMEs were followed, and the zone that it lies in. */
+    record: z.string(),
+    zone: z.string(),
+    value: z.string(),
+    /** When it was first written, ms since the epoch. */
+    since: z.number(),
+  }),
+]);
 export type PresentedChallenge = z.infer<typeof presentedSchema>;
+export type Presented<T extends PresentedChallenge['type']> = Extract<PresentedChallenge, { type: T }>;
 
 /** Key and signing request of this epoch, saved before finalize; the key itself is sealed under its name. */
 const signingSchema = z.object({
@@ -155,7 +175,7 @@ const common = {
   nextAttemptAt: z.number().nullable(),
   /** When a worker took up the current stage, ms since the epoch; null when none has, or its attempt has ended. */
   startedAt: z.number().nullable().default(null),
-  /** The account whose mending the order waits for. */
+  /** The account or credential whose mending the order waits for. */
   parkedOn: z.string().nullable(),
   /** When the current stage began to be due: it gives up `stages[stage].deadlineMs` later. */
   stageSince: z.number(),

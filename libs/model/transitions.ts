@@ -103,7 +103,8 @@ export function redeployment(
   const { names, account, keyType } = certificate;
   const request: OrderRequest = {
     ...{ names, account, keyType, deploy },
-    challenge: first?.challenge ?? { type: 'http-01' },
+    challenge: first ? first.challenge : { type: 'http-01' },
+    challenges: first?.challenges ?? [],
     profile: first?.profile ?? null,
     preferredChain: first?.preferredChain ?? null,
     source: null,

@@ -71,7 +71,7 @@ const planSchema = z.discriminatedUnion('kind', [
     attempts: z.number().exactOptional(),
     free: z.literal(true).exactOptional(),
   }),
-  z.object({ kind: z.literal('park') }),
+  z.object({ kind: z.literal('park'), on: z.string().exactOptional() }),
 ]);
 
 const answerSchema = z.union([

@@ -3,7 +3,7 @@ import { asCertlineError, CertlineError } from '../errors.ts';
 import type { Logger } from '../logging.ts';
 import { type Metrics, observeAttempt } from '../metrics/metrics.ts';
 import { activeStage, isComplete, isInHand, type Order, type StageName } from '../model/order.ts';
-import { cancelled, reached } from '../model/transitions.ts';
+import { cancelled, reached, resumed } from '../model/transitions.ts';
 import type { OrderEventInput } from '../store/order-events.ts';
 import type { OrderStore } from '../store/orders.ts';
 import type { Command } from '../store/redis.ts';
@@ -18,8 +18,9 @@ export interface RunnerOptions {
   metrics: Metrics;
   clock: Clock;
   log: Logger;
-  /** Holds all orders of an account, for a reason that only a person can mend. */
-  parkAccount: (account: string, error: CertlineError) => Promise<void>;
+  /** Notes at an account or credential why all of its orders are held, which only a person can mend. */
+  park: (on: string, error: CertlineError) => Promise<void>;
+  isParked: (on: string) => Promise<boolean>;
   /** In [0, 1): the jitter of delays. */
   random: () => number;
   /** Factor on the delays between attempts. */
@@ -190,7 +191,7 @@ export function createOrderRunner<S extends StageName>(stage: S, options: Runner
       const nextAttempt = next.nextAttemptAt === null ? {} : { nextAttemptAt: next.nextAttemptAt };
       const event = { type: eventOf[kind], at: now, stage, code: error.code, detail: error.message, ...nextAttempt };
       // The account first: an order that is held while its account is not would wait for ever if this process died in between.
-      if (kind === 'parked') await options.parkAccount(next.request.account, error);
+      if (kind === 'parked') await options.park(next.parkedOn ?? next.request.account, error);
       const saved = await orders.save(run.order, next, [event]);
       measure(run, saved === null ? 'stale' : kind, error.code);
       if (saved === null) return null;
@@ -204,6 +205,11 @@ export function createOrderRunner<S extends StageName>(stage: S, options: Runner
         metrics.orderDuration.observe({ outcome: 'failed' }, (now - saved.createdAt) / 1000);
       // When it failed, a rollout may have to know.
       if (kind === 'restart' || kind === 'failed') await producer.enqueue(saved);
+      else if (saved.parkedOn !== null && !(await options.isParked(saved.parkedOn))) {
+        // It was mended while the order was being parked, when nobody knew of the order yet.
+        const again = await orders.save(saved, resumed(saved, now), [{ type: 'order_resumed', at: now }]);
+        if (again !== null) await producer.enqueue(again);
+      }
       // Its next attempt may be days away.
       else if (!(await isWanted(saved))) await callOff(saved);
       return { kind, order: saved };

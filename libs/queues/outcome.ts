@@ -58,7 +58,7 @@ export function afterFailure(begun: Order, stage: StageName, error: CertlineErro
         updatedAt: now,
         error: record,
         nextAttemptAt: null,
-        parkedOn: order.request.account,
+        parkedOn: plan.on ?? order.request.account,
       },
     };
   }

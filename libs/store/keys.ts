@@ -9,14 +9,16 @@ export interface Keys {
   ordersByName(name: string): string;
   /** Unfinished orders by the time the reconciler ought to look at them: the outbox. */
   openOrders: string;
-  /** Orders held until an account is mended. */
-  parkedOrders(account: string): string;
+  /** Orders held until an account or a credential is mended. */
+  parkedOrders(on: string): string;
   /** Orders to deploy on a target, by the time they are due. */
   dueOrders(target: string): string;
   /** What a commit to a target's host changes, and what was there before, until the commit is verified. */
   undo(target: string): string;
   /** Unfinished orders that are to be deployed on a target, whatever their stage. */
   targetOrders(target: string): string;
+  /** Unfinished orders with a challenge that a credential is for, whatever their stage. */
+  credentialOrders(credential: string): string;
   idempotency(key: string): string;
   events: string;
   certificate(id: string): string;
@@ -53,6 +55,10 @@ export interface Keys {
   apiKey(hash: string): string;
   apiKeys: string;
   challenge(token: string): string;
+  /** What was written for challenges and is to be taken away, by the time it is due. */
+  cleanUps: string;
+  /** The orders that want a TXT record, by what `dnsRecordName` makes of it. */
+  dnsRecord(record: string): string;
   lease(name: string): string;
 }
 
@@ -74,6 +80,7 @@ export function createKeys(namespace: string): Keys {
     dueOrders: under('orders:due'),
     undo: under('undo'),
     targetOrders: under('orders:target'),
+    credentialOrders: under('orders:credential'),
     idempotency: under('idempotency'),
     events: `${tag}:events`,
     certificate: under('certificate'),
@@ -103,6 +110,8 @@ export function createKeys(namespace: string): Keys {
     apiKey: under('api-key'),
     apiKeys: `${tag}:api-keys`,
     challenge: under('challenge'),
+    cleanUps: `${tag}:clean-ups`,
+    dnsRecord: under('dns-record'),
     lease: under('lease'),
   };
 }

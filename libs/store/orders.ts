@@ -1,6 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import type { Redis } from 'ioredis';
 import { CertlineError } from '../errors.ts';
+import { credentialsOf } from '../model/challenge-method.ts';
 import {
   activeStage,
   isFinal,
@@ -14,6 +15,7 @@ import {
 import type { Keys } from './keys.ts';
 import { type OrderEventInput, orderEventCommands } from './order-events.ts';
 import { pageOf } from './paging.ts';
+import { presentedCommands } from './presented.ts';
 import type { Command } from './redis.ts';
 
 const day = 86_400_000;
@@ -73,12 +75,22 @@ export interface OrderStore {
   putOffDue(target: string, id: string, at: number): Promise<void>;
   /** Ids of unfinished orders that are to be deployed on a target, whatever their stage. */
   unfinishedAt(target: string): Promise<string[]>;
+  /** Ids of unfinished orders with a challenge that a credential is for. */
+  unfinishedWith(credential: string): Promise<string[]>;
   /** Takes an order off a target's list: for ids whose record is gone. */
   dropDue(target: string, id: string): Promise<void>;
-  parked(account: string): Promise<string[]>;
+  /** Ids of orders held until an account or a credential is mended. */
+  parked(on: string): Promise<string[]>;
 }
 
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('base64url');
+
+/** The sets of what an order must not lose before it has ended. */
+function usedBy(keys: Keys, { request, partOf }: Order): string[] {
+  const targets = targetsOf(request.deploy).map(keys.targetOrders);
+  // A part of a rollout validates nothing.
+  return partOf === null ? [...targets, ...credentialsOf(request).map(keys.credentialOrders)] : targets;
+}
 
 function indexCommands(keys: Keys, order: Order, previous: Order | null): Command[] {
   const { id } = order;
@@ -101,18 +113,11 @@ function indexCommands(keys: Keys, order: Order, previous: Order | null): Comman
   else if (previous) commands.push(['ZREM', keys.openOrders, id]);
   if (order.parkedOn !== null) commands.push(['SADD', keys.parkedOrders(order.parkedOn), id]);
   else if (previous?.parkedOn) commands.push(['SREM', keys.parkedOrders(previous.parkedOn), id]);
-  // An answer is there from the save that says so, and gone with the save that drops it.
-  if (previous?.presented !== order.presented) {
-    for (const { token, keyAuthorization, expires } of order.presented)
-      commands.push(['SET', keys.challenge(token), keyAuthorization, 'PXAT', String(expires)]);
-  }
-  const presented = new Set(order.presented.map(({ token }) => token));
-  const dropped = previous?.presented.filter(({ token }) => !presented.has(token)) ?? [];
-  if (dropped.length > 0) commands.push(['DEL', ...dropped.map(({ token }) => keys.challenge(token))]);
+  commands.push(...presentedCommands(keys, order, previous));
   const { deploy } = order.request;
   const ended = isFinal(order);
   if (ended !== (previous === null || isFinal(previous)))
-    for (const target of targetsOf(deploy)) commands.push([ended ? 'SREM' : 'SADD', keys.targetOrders(target), id]);
+    for (const key of usedBy(keys, order)) commands.push([ended ? 'SREM' : 'SADD', key, id]);
   if (isForOneTarget(deploy)) {
     if (active === 'deployment') commands.push(['ZADD', keys.dueOrders(deploy.target), dueNow(order), id]);
     else if (previous?.status === 'issued') commands.push(['ZREM', keys.dueOrders(deploy.target), id]);
@@ -227,9 +232,10 @@ export function createOrderStore(redis: Redis, keys: Keys): OrderStore {
       await redis.zadd(keys.dueOrders(target), 'XX', String(at), id);
     },
     unfinishedAt: (target) => redis.smembers(keys.targetOrders(target)),
+    unfinishedWith: (credential) => redis.smembers(keys.credentialOrders(credential)),
     async dropDue(target, id) {
       await redis.zrem(keys.dueOrders(target), id);
     },
-    parked: (account) => redis.smembers(keys.parkedOrders(account)),
+    parked: (on) => redis.smembers(keys.parkedOrders(on)),
   };
 }

@@ -6,6 +6,7 @@ import { type Certificate, certificateSchema } from '../model/certificate.ts';
 import { type Credential, credentialSchema } from '../model/credential.ts';
 import { type Target, targetSchema } from '../model/target.ts';
 import { type ChallengeAnswers, createChallengeAnswers } from './challenge-answers.ts';
+import { type CleanUps, createCleanUps } from './clean-ups.ts';
 import { createDriftReports, type DriftReports } from './drift-reports.ts';
 import { createDriftSchedule, type DriftSchedule } from './drift-schedule.ts';
 import { createExpectations, type ExpectationStore } from './expectations.ts';
@@ -60,6 +61,7 @@ export interface Store {
   apiKeys: RecordStore<ApiKey>;
   secrets: SecretStore;
   challengeAnswers: ChallengeAnswers;
+  cleanUps: CleanUps;
   leases: Leases;
   /** Throws when Redis does not answer. */
   ping(): Promise<void>;
@@ -160,6 +162,7 @@ export function createStore(redis: Redis, namespace: string): Store {
       },
     },
     challengeAnswers: createChallengeAnswers(redis, keys),
+    cleanUps: createCleanUps(redis, keys),
     leases: createLeases(redis, keys),
     async ping() {
       await redis.ping();

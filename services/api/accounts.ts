@@ -4,13 +4,12 @@ import type { Clock } from '#libs/clock';
 import { CertlineError, type ErrorCode } from '#libs/errors';
 import { type Account, directoryOf, knownCas } from '#libs/model/account';
 import { newId } from '#libs/model/ids';
-import { isFinal } from '#libs/model/order';
-import { resumed } from '#libs/model/transitions';
 import type { Producer } from '#libs/queues/producer';
 import { type AccountSessions, accountKeyName } from '#libs/service/account-sessions';
 import type { OrderStore } from '#libs/store/orders';
 import type { PrivateKeys } from '#libs/store/private-keys';
 import type { RecordStore } from '#libs/store/records';
+import { resumeOrders } from './resume-orders.ts';
 import { type Route, route } from './route.ts';
 import { accountView, pageOf, pageQuery, viewAccount } from './views.ts';
 
@@ -69,16 +68,6 @@ function refuse(thrown: unknown): never {
 }
 
 export function accountRoutes({ accounts, orders, producer, registrar, clock }: AccountRoutesDeps): Route[] {
-  /** Lets the orders go on that waited for the account. */
-  async function resume(account: Account): Promise<void> {
-    for (const id of await orders.parked(account.id)) {
-      const order = await orders.get(id);
-      if (order === null || isFinal(order)) continue;
-      const saved = await orders.save(order, resumed(order, clock.now()), [{ type: 'order_resumed', at: clock.now() }]);
-      if (saved) await producer.enqueue(saved);
-    }
-  }
-
   return [
     route({
       method: 'post',
@@ -137,7 +126,7 @@ export function accountRoutes({ accounts, orders, producer, registrar, clock }: 
           ? { record: registered, created: false }
           : await accounts.create(registered);
         if (existing) await accounts.put(registered);
-        await resume(record);
+        await resumeOrders(record.id, { orders, producer, clock });
         return {
           status: created ? 201 : 200,
           json: viewAccount(record),

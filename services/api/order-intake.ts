@@ -2,14 +2,16 @@ import { z } from 'zod';
 import { CertlineError, type Problem } from '#libs/errors';
 import type { Account } from '#libs/model/account';
 import { keyTypes } from '#libs/model/certificate';
-import { parseNames } from '#libs/model/domain-name';
+import type { Credential } from '#libs/model/credential';
+import { type NamePolicy, nameCovers, parseNames } from '#libs/model/domain-name';
 import { newId } from '#libs/model/ids';
-import { challengeTypes, type OrderRequest, type PendingOrder } from '#libs/model/order';
+import type { OrderRequest, PendingOrder } from '#libs/model/order';
 import { newOrder } from '#libs/model/transitions';
 import { deployBody } from './deploy-body.ts';
 import { type DeploymentView, noThumbprint } from './deployment-view.ts';
 import { invalid, noting, refusal } from './field-problems.ts';
 import { createHostPlans, type HostPlans, type HostPlansDeps } from './host-plans.ts';
+import { type Challenges, challengeBody, challengesBody, readChallenges, requireMethods } from './read-challenges.ts';
 import { deployOf } from './read-deploy.ts';
 import { namePolicyOf, siteNamesOf } from './site-names.ts';
 
@@ -20,7 +22,10 @@ export const orderBody = z.strictObject({
     .optional()
     .describe('Read the names from the bindings of this IIS site, and deploy to it unless `deploy` says otherwise'),
   account: z.string(),
-  challenge: z.strictObject({ type: z.string().describe(challengeTypes.join(', ')) }).default({ type: 'http-01' }),
+  challenge: challengeBody
+    .optional()
+    .describe('For the names that none of `challenges` matches; http-01 when there is neither'),
+  challenges: challengesBody.optional().describe('By pattern of name; the first that matches counts'),
   key: z.strictObject({ type: z.enum(keyTypes).default('rsa-2048') }).default({ type: 'rsa-2048' }),
   profile: z.string().max(100).optional().describe('ACME profile of the CA'),
   preferredChain: z.string().max(300).optional().describe('Common name of the issuer that the chain should end with'),
@@ -30,6 +35,7 @@ export type OrderBody = z.output<typeof orderBody>;
 
 export interface IntakeDeps extends HostPlansDeps {
   findAccount(id: string): Promise<Account | null>;
+  findCredential(id: string): Promise<Credential | null>;
 }
 
 /** What becomes of a request for an order. Both check all of it, store nothing and call no CA; both throw with every field that is wrong. */
@@ -43,7 +49,7 @@ export interface Intake {
 async function namesOfSite(
   plans: HostPlans,
   { target, site }: NonNullable<OrderBody['source']>,
-  account: Account,
+  policy: NamePolicy,
   signal: AbortSignal,
 ) {
   const place = await plans.target(target, 'source.target');
@@ -54,12 +60,18 @@ async function namesOfSite(
       `${target} is of kind ${place.kind}: it has no sites, give names`,
     );
   const state = await plans.state(place, signal);
-  const names = siteNamesOf(state, site, namePolicyOf(account));
+  const names = siteNamesOf(state, site, policy);
   // A wildcard could be had with another challenge: to leave it out is not for us to decide.
   const wildcard = names.find(({ problem }) => problem?.code === 'wildcard_needs_dns_01')?.problem;
   if (wildcard) throw invalid('source', wildcard.code, wildcard.detail);
-  const skipped = names.flatMap(({ host, problem }) => (problem ? [{ host, code: problem.code }] : []));
-  const usable = names.filter(({ problem }) => problem === null).map(({ host }) => host);
+  const good = names.filter(({ problem }) => problem === null).map(({ host }) => host);
+  // A site may well have a binding for a name beside one for the wildcard above it: a certificate has the wildcard alone.
+  const isCovered = (host: string): boolean => good.some((other) => other !== host && nameCovers(other, host));
+  const usable = good.filter((host) => !isCovered(host));
+  const skipped = names.flatMap(({ host, problem }) => {
+    const code = problem?.code ?? (isCovered(host) ? 'wildcard_covers_name' : null);
+    return code === null ? [] : [{ host, code }];
+  });
   if (usable.length === 0) {
     const left = skipped.map(({ host, code }) => `${host} (${code})`).join(', ');
     throw new CertlineError(
@@ -70,21 +82,26 @@ async function namesOfSite(
   return { names: usable, source: { target, site, skipped } };
 }
 
-function challengeOf({ challenge: { type } }: OrderBody): (typeof challengeTypes)[number] {
-  const challenge = challengeTypes.find((known) => known === type);
-  if (challenge) return challenge;
-  const detail = `${type} is not offered; use ${challengeTypes.join(' or ')}`;
-  throw invalid('challenge.type', 'challenge_unsupported', detail);
-}
-
-function typedNames({ names, source }: OrderBody, account: Account | null): string[] {
+async function typedNames(
+  { names, source }: OrderBody,
+  account: Account | null,
+  challenges: Challenges | null,
+): Promise<string[]> {
   if (names && source) throw invalid('source', 'request_invalid', 'give names or a source, not both');
-  if (names) return account ? parseNames(names, namePolicyOf(account)) : [];
+  if (names) {
+    const problems: Problem[] = [];
+    // What is wrong with the challenges is told already: no name is to be blamed for it.
+    const policy = namePolicyOf(account, challenges ?? { challenge: null, challenges: [] });
+    const typed = account ? await noting(problems, () => parseNames(names, policy)) : [];
+    if (challenges) await noting(problems, () => requireMethods(names, challenges));
+    if (problems.length > 0 || typed === null) throw refusal(problems);
+    return typed;
+  }
   if (!source) throw invalid('names', 'names_missing', 'give names, or a source to read them from');
   return [];
 }
 
-export function createIntake({ findAccount, ...hosts }: IntakeDeps): Intake {
+export function createIntake({ findAccount, findCredential, ...hosts }: IntakeDeps): Intake {
   async function accountOf({ account: id }: OrderBody): Promise<Account> {
     const account = await findAccount(id);
     if (account === null) throw invalid('account', 'account_unknown', `there is no account ${id}`);
@@ -93,18 +110,19 @@ export function createIntake({ findAccount, ...hosts }: IntakeDeps): Intake {
 
   async function requestOf(body: OrderBody, plans: HostPlans, signal: AbortSignal): Promise<OrderRequest> {
     const problems: Problem[] = [];
-    const challenge = await noting(problems, () => challengeOf(body));
+    const challenges = await noting(problems, () => readChallenges(body, findCredential));
     const account = await noting(problems, () => accountOf(body));
-    const typed = await noting(problems, () => typedNames(body, account));
+    const typed = await noting(problems, () => typedNames(body, account, challenges));
     const deploy = await noting(problems, () => deployOf(body.deploy, body.source, plans.target));
-    if (problems.length > 0 || !challenge || !account || !typed || !deploy) throw refusal(problems);
+    if (problems.length > 0 || !challenges || !account || !typed || !deploy) throw refusal(problems);
 
     // Last: it asks the target's host.
-    const read = body.source ? await namesOfSite(plans, body.source, account, signal) : null;
+    const read = body.source ? await namesOfSite(plans, body.source, namePolicyOf(account, challenges), signal) : null;
+    if (read) requireMethods(read.names, challenges, () => 'challenges');
     return {
-      names: read ? parseNames(read.names, namePolicyOf(account), 'source') : typed,
+      names: read ? parseNames(read.names, namePolicyOf(account, challenges), 'source') : typed,
       account: account.id,
-      challenge: { type: challenge },
+      ...challenges,
       keyType: body.key.type,
       profile: body.profile ?? null,
       preferredChain: body.preferredChain ?? null,

@@ -2,8 +2,9 @@ import { z } from 'zod';
 import type { Clock } from '#libs/clock';
 import { CertlineError, type ErrorCode } from '#libs/errors';
 import type { Logger } from '#libs/logging';
+import { challengeTypes, methodFor } from '#libs/model/challenge-method';
 import { toAsciiName } from '#libs/model/domain-name';
-import { challengeTypes, isInHand, type Order, orderStatuses, stageNames } from '#libs/model/order';
+import { isInHand, type Order, orderStatuses, stageNames } from '#libs/model/order';
 import { cancelled, isCancellable, retried, retryableStages } from '#libs/model/transitions';
 import type { Producer } from '#libs/queues/producer';
 import type { OrderEventInput } from '#libs/store/order-events';
@@ -39,10 +40,14 @@ const nameErrors: ErrorCode[] = [
   'wildcard_covers_name',
   'too_many_names',
 ];
-const intakeErrors: ErrorCode[] = ['account_unknown', 'challenge_unsupported', 'site_has_no_names', ...planErrors];
+const intakeErrors: ErrorCode[] = [
+  ...(['account_unknown', 'credential_unknown', 'challenge_unsupported', 'challenge_unmatched'] as const),
+  'site_has_no_names',
+  ...planErrors,
+];
 const previewView = z.object({
   ...{ names: orderView.shape.names, source: orderView.shape.source, deploy: orderView.shape.deploy },
-  challenges: z.array(z.object({ name: z.string(), type: z.enum(challengeTypes) })),
+  challenges: z.array(z.object({ name: z.string(), type: z.enum(challengeTypes), credential: z.string().optional() })),
   deployments: z.array(deploymentView),
 });
 const retryBody = z
@@ -119,8 +124,11 @@ export function orderRoutes({ orders, producer, intake, clock, log }: OrderRoute
       errors: [...nameErrors, ...intakeErrors, ...hostErrors],
       async handle({ body, signal }) {
         const { request, deployments } = await intake.preview(body, signal);
-        const { names, source, challenge, deploy } = request;
-        const challenges = names.map((name) => ({ name, type: challenge.type }));
+        const { names, source, deploy } = request;
+        const challenges = names.map((name) => ({
+          name,
+          ...(methodFor(request, name) ?? { type: 'http-01' as const }),
+        }));
         return { status: 200, json: { names, source, challenges, deploy, deployments } };
       },
     }),

@@ -74,7 +74,10 @@ export async function startApi(resources: Resources, config: Config<(typeof sect
   const requests = createHostRequests({ redis, prefix: store.keys.tag, clock, onError });
   const openHost = createHostOpener(requests);
   const hosts = { findTarget: store.targets.get, openHost, certificates: store.certificates };
-  const intake = createIntake({ ...hosts, findAccount: store.accounts.get, clock });
+  const intake = createIntake({
+    ...{ ...hosts, findAccount: store.accounts.get, findCredential: store.credentials.get },
+    clock,
+  });
   const routes = [
     ...orderRoutes({ orders: store.orders, producer, intake, clock, log }),
     ...eventRoutes({ findOrder: store.orders.get, findTarget: store.targets.get, history: store.history, feed }),
@@ -85,13 +88,7 @@ export async function startApi(resources: Resources, config: Config<(typeof sect
     }),
     ...accountRoutes({ accounts: store.accounts, orders: store.orders, producer, registrar, clock }),
     ...deploymentRoutes({ certificates: store.certificates, orders: store.orders, producer, hosts, clock, log }),
-    ...credentialRoutes({
-      credentials: store.credentials,
-      targets: store.targets,
-      secrets: store.secrets,
-      box,
-      clock,
-    }),
+    ...credentialRoutes({ ...store, producer, box, clock }),
     ...targetRoutes({ ...store, producer, undo: createUndoRecords(redis, store.keys), openHost, clock, log }),
     ...driftRoutes({ ...store, requests, repairs: createDriftRepairs({ ...store, ...resources }), log }),
     ...apiKeyRoutes(store.apiKeys, clock),

@@ -3,7 +3,9 @@ import { CertlineError } from '#libs/errors';
 import { parseBindingInformation } from '#libs/iis/binding-information';
 import type { HostState } from '#libs/iis/iis-host';
 import type { Account } from '#libs/model/account';
+import { methodFor } from '#libs/model/challenge-method';
 import { type NamePolicy, parseNames } from '#libs/model/domain-name';
+import type { Challenges } from './read-challenges.ts';
 
 /** A host name of a site, and whether a certificate could be ordered for it. */
 export interface SiteName {
@@ -12,10 +14,18 @@ export interface SiteName {
   problem: { code: ErrorCode; detail: string } | null;
 }
 
-/** What a name must satisfy at the CA of an account; without one at a public CA. */
-export function namePolicyOf(account: Pick<Account, 'allowInternalNames'> | null): NamePolicy {
-  // http-01, the only challenge so far, proves no wildcard.
-  return { allowInternalNames: account?.allowInternalNames ?? false, provesWildcards: () => false };
+/**
+ * What a name must satisfy at the CA of an account; without one at a public CA. Without `challenges` none that proves wildcards is at hand;
+ * where none is named for a wildcard, that is another problem than its own.
+ */
+export function namePolicyOf(
+  account: Pick<Account, 'allowInternalNames'> | null,
+  challenges: Challenges | null = null,
+): NamePolicy {
+  return {
+    allowInternalNames: account?.allowInternalNames ?? false,
+    provesWildcards: (name) => challenges !== null && methodFor(challenges, name)?.type !== 'http-01',
+  };
 }
 
 /** The host names of a site's http and https bindings, each once; blank hosts are no names. Throws `site_not_found`. */

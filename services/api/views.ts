@@ -2,9 +2,9 @@ import { z } from 'zod';
 import { errorCodes } from '#libs/error-codes';
 import type { Account } from '#libs/model/account';
 import { type Certificate, keyTypes } from '#libs/model/certificate';
+import { challengeMethodSchema, challengeRuleSchema } from '#libs/model/challenge-method';
 import type { Credential } from '#libs/model/credential';
 import {
-  challengeTypes,
   type Deployment,
   deploymentStatuses,
   deploySchema,
@@ -33,7 +33,8 @@ export const orderView = z.object({
   epoch: z.number().int(),
   names: z.array(z.string()),
   account: z.string(),
-  challenge: z.object({ type: z.enum(challengeTypes) }),
+  challenge: challengeMethodSchema.nullable().describe('For the names that none of `challenges` matches'),
+  challenges: z.array(challengeRuleSchema),
   key: z.object({ type: z.enum(keyTypes) }),
   profile: z.string().nullable(),
   preferredChain: z.string().nullable(),
@@ -91,7 +92,7 @@ function viewDeployment(deployment: Deployment, part: Order | undefined) {
 /** An order as the API shows it; with the orders of its targets, by id, also what holds these up. */
 export function viewOrder(order: Order, parts?: ReadonlyMap<string, Order>): z.input<typeof orderView> {
   const { id, epoch, identifiers, attempts, error, parkedOn, request, deployments, partOf } = order;
-  const { names, account, challenge, keyType, profile, preferredChain, source, deploy } = request;
+  const { names, account, challenge, challenges, keyType, profile, preferredChain, source, deploy } = request;
   return {
     ...{
       id,
@@ -102,6 +103,7 @@ export function viewOrder(order: Order, parts?: ReadonlyMap<string, Order>): z.i
       names,
       account,
       challenge,
+      challenges,
     },
     ...{ key: { type: keyType }, profile, preferredChain, source, deploy, partOf, identifiers, parkedOn },
     deployments: deployments.map((one) => viewDeployment(one, parts?.get(one.order ?? ''))),
@@ -162,10 +164,21 @@ export const credentialView = z.discriminatedUnion('kind', [
     method: z.enum(['private-key', 'password']),
   }),
   z.object({ ...credentialRecord, kind: z.literal('secret') }),
+  z.object({
+    ...{ ...credentialRecord, kind: z.literal('dns'), provider: z.string() },
+    settings: z.record(z.string(), z.unknown()),
+    parked: z.object({ code: z.string(), detail: z.string(), at: time }).nullable().describe('Why its orders are held'),
+  }),
 ]);
 
 export function viewCredential({ createdAt, ...credential }: Credential): z.input<typeof credentialView> {
-  return { ...credential, createdAt: iso(createdAt) };
+  const shown = { ...credential, createdAt: iso(createdAt) };
+  if (shown.kind !== 'dns') return shown;
+  const { parked, provider, settings } = shown;
+  // As with targets: what receives webhooks may have a token in its address.
+  const isHidden = provider === 'webhook' && typeof settings.url === 'string';
+  const visible = isHidden ? { ...settings, url: withoutPath(String(settings.url)) } : settings;
+  return { ...shown, settings: visible, parked: parked === null ? null : { ...parked, at: iso(parked.at) } };
 }
 
 export const certificateView = z.object({

@@ -22,7 +22,7 @@ import { createDriftCheck } from './drift-check.ts';
 import { keepWindows } from './maintenance.ts';
 import { createTargetOpener } from './open-target.ts';
 
-export const sections = ['secrets', 'pipeline', 'deployment'] as const;
+export const sections = ['secrets', 'pipeline', 'commands', 'deployment'] as const;
 
 /** Starts the deployment stage, and the answers about hosts that the API asks for, for each of the pools. */
 export async function startDeploymentWorker(

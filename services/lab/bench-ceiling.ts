@@ -22,7 +22,7 @@ interface Bare {
   /** Key authorizations by token, served as they are. */
   answers: Map<string, string>;
   /** certline's look at its own answer, which is one of its requests. */
-  selfCheck: Solver;
+  selfCheck: Solver<'http-01'>;
 }
 
 /** One certificate with the requests that certline makes, and nothing besides: nothing is stored, queued or told to anyone. */

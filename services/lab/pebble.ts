@@ -21,6 +21,8 @@ export interface PebbleOptions {
   readonly dir: string;
   /** Where Pebble looks for http-01 answers, on 127.0.0.1 whatever the name. */
   readonly httpPort: number;
+  /** A DNS server that it asks, `address:port`, instead of its own. */
+  readonly dnsServer?: string;
   /** Pebble's own switches (PEBBLE_…), over the defaults. */
   readonly env?: Readonly<Record<string, string>>;
   /** Accounts need an external account binding; the result then has one. */
@@ -91,7 +93,13 @@ export async function startPebble(options: PebbleOptions): Promise<Pebble> {
     const [acme, management] = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`];
     await writeFile(config, JSON.stringify(settings(options, dir, acme, management, eab), null, 2), { mode: 0o600 });
     const running = await startProgram(programs.pebble, {
-      args: ['-config', config, '-dnsserver', dns.dnsserver, ...(options.strict ? ['-strict'] : [])],
+      args: [
+        '-config',
+        config,
+        '-dnsserver',
+        options.dnsServer ?? dns.dnsserver,
+        ...(options.strict ? ['-strict'] : []),
+      ],
       dir,
       logFile: log,
       env: { PEBBLE_VA_NOSLEEP: '1', PEBBLE_WFE_NONCEREJECT: '5', PEBBLE_AUTHZREUSE: '0', ...options.env },

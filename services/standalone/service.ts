@@ -17,6 +17,7 @@ export const sections = [
   'validation',
   'pipeline',
   'scheduler',
+  'commands',
   'deployment',
 ] as const;
 

@@ -1,32 +1,62 @@
-import { createHttp01Solver } from '#libs/challenges/http-01';
-import { createLookup, createWebReader } from '#libs/challenges/web-reader';
 import type { Config } from '#libs/config';
 import { startStageWorker } from '#libs/queues/stage-worker';
 import { createAccountSessions } from '#libs/service/account-sessions';
+import { createDnsAccess } from '#libs/service/dns-access';
 import { openSecretBox } from '#libs/service/open-secret-box';
 import type { Resources } from '#libs/service/resources';
 import { graceMs, type Service } from '#libs/service/run';
 import { workerSettings } from '#libs/service/worker-settings';
+import { createCleanUp } from './clean-up.ts';
+import { createSolvers } from './solvers.ts';
 import { createValidateHandler } from './validate.ts';
 
-export const sections = ['secrets', 'validation', 'pipeline'] as const;
+export const sections = ['secrets', 'validation', 'commands', 'pipeline'] as const;
 
-/** Starts the validation stage. */
+/** The lease of a process that died is free after this. */
+const leaseMs = 30_000;
+
+/** Starts the validation stage, and the rounds that take away what it has written. */
 export async function startValidationWorker(
   resources: Resources,
   config: Config<(typeof sections)[number]>,
 ): Promise<Service> {
-  const sessions = createAccountSessions(resources, await openSecretBox(resources.store, config));
-  const http01 = createHttp01Solver({
-    read: createWebReader(createLookup(config.DNS_RESOLVERS), [80, 443, config.HTTP01_PORT]),
-    port: config.HTTP01_PORT,
-    selfCheck: config.HTTP01_SELF_CHECK,
+  const { store, clock, log } = resources;
+  const box = await openSecretBox(store, config);
+  const sessions = createAccountSessions(resources, box);
+  const dns = createDnsAccess({
+    ...{ store, box, clock },
+    allowPrivate: config.ALLOW_PRIVATE_DNS_SERVERS,
+    allowPrograms: config.ALLOW_COMMANDS,
   });
-  const handler = createValidateHandler({ openSession: sessions.open, solvers: { 'http-01': http01 } });
+  const handler = createValidateHandler({
+    openSession: sessions.open,
+    solverOf: createSolvers(config, dns, clock),
+    async written(order, one) {
+      if (one.type !== 'dns-01') return;
+      const { credential, zone, record, value } = one;
+      await store.cleanUps.addUnlessWanted({ order, credential, zone, record, value, at: clock.now() });
+    },
+  });
   const worker = startStageWorker('validation', handler, workerSettings(resources, config));
+
+  const cleanUp = createCleanUp({ cleanUps: store.cleanUps, dns, clock, log });
+  const stopping = new AbortController();
+  async function rounds(): Promise<void> {
+    while (!stopping.signal.aborted) {
+      await store.leases
+        .hold('clean-up', leaseMs, (lost) => cleanUp(AbortSignal.any([stopping.signal, lost])))
+        .catch((error: unknown) => {
+          if (!stopping.signal.aborted) log.warn({ err: error }, 'a round of the clean-up failed');
+        });
+      await clock.sleep(config.RECONCILE_INTERVAL_MS, stopping.signal).catch(() => {});
+    }
+  }
+  const running = rounds();
   return {
     async stop() {
+      stopping.abort();
       await worker.stop(graceMs);
+      await running;
       await sessions.close();
     },
   };

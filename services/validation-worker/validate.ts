@@ -1,8 +1,10 @@
+import { isDeepStrictEqual } from 'node:util';
 import { pollInPlace } from '#libs/acme/polling';
 import { authorizationError } from '#libs/acme/problems';
 import type { AcmeOrder, AcmeSession, Authorization } from '#libs/acme/session';
-import type { Solver } from '#libs/challenges/solver';
+import type { OpenChallenge, Solver } from '#libs/challenges/solver';
 import { CertlineError } from '#libs/errors';
+import { type ChallengeMethod, methodFor } from '#libs/model/challenge-method';
 import type { PendingOrder, PresentedChallenge } from '#libs/model/order';
 import { validated } from '#libs/model/transitions';
 import type { StageContext, StageHandler } from '#libs/queues/handler';
@@ -10,7 +12,10 @@ import type { StageContext, StageHandler } from '#libs/queues/handler';
 export interface ValidateDeps {
   /** Opens a session of the order's account; throws when the account is parked. */
   openSession(account: string): Promise<AcmeSession>;
-  solvers: Record<PendingOrder['request']['challenge']['type'], Solver>;
+  /** What meets the challenges of a method; throws when its credential is parked or gone. */
+  solverOf(method: ChallengeMethod): Promise<Solver>;
+  /** Told after each try to write an answer: the order may have dropped it meanwhile. */
+  written(order: string, presented: PresentedChallenge): Promise<void>;
 }
 
 type Context = StageContext<PendingOrder>;
@@ -24,6 +29,19 @@ async function eachOf<T, R>(items: readonly T[], work: (item: T) => Promise<R>):
   for (let i = 0; i < items.length; i += together)
     results.push(...(await Promise.all(items.slice(i, i + together).map(work))));
   return results;
+}
+
+/** As `eachOf`, but all come to their end: nothing is written behind the back of an error. What waits for time alone is thrown last. */
+async function allOf<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+  const ends = await eachOf(items, (item) =>
+    work(item).then(
+      () => null,
+      (thrown: unknown) => ({ thrown }),
+    ),
+  );
+  const errors = ends.filter((end) => end !== null).map(({ thrown }) => thrown);
+  const waits = (error: unknown): boolean => error instanceof CertlineError && error.plan.kind === 'wait';
+  if (errors.length > 0) throw errors.find((error) => !waits(error)) ?? errors[0];
 }
 
 /** Opens the ACME order, or takes up the one that is open: its URL is saved before anything else is done with it. */
@@ -43,14 +61,38 @@ async function openAcmeOrder(
   return { order: saved, acmeOrder };
 }
 
-function challengeOf(
+/** A challenge that is to be met, by what meets it. */
+interface Open {
+  presented: PresentedChallenge;
+  solver: Solver;
+  url: string;
+  status: string;
+}
+
+/** Where the answer is to be now: a CNAME may be mended while the order waits. */
+async function prepared(
+  solver: Solver,
+  challenge: OpenChallenge,
+  earlier: PresentedChallenge | undefined,
+  signal: AbortSignal,
+): Promise<PresentedChallenge> {
+  const found = await solver.prepare(challenge, signal);
+  if (earlier?.type !== 'dns-01' || found.type !== 'dns-01') return found;
+  return { ...found, since: earlier.record === found.record ? earlier.since : found.since };
+}
+
+/** The challenge of an authorization, prepared; one that the CA is looking at as it was by the run that sent it. */
+async function openChallenge(
   order: PendingOrder,
   authorization: Authorization,
   session: AcmeSession,
-  now: number,
-): { presented: PresentedChallenge; url: string; status: string } {
-  const { type } = order.request.challenge;
+  { solverOf }: ValidateDeps,
+  { clock, signal }: Context,
+): Promise<Open> {
   const { name } = authorization;
+  const method = methodFor(order.request, name);
+  if (method === null) throw new CertlineError('challenge_unmatched', `no challenge is named for ${name}`);
+  const { type } = method;
   const challenge = authorization.challenges.find((offered) => offered.type === type);
   if (!challenge?.token) {
     const offered = authorization.challenges.map((one) => one.type).join(', ');
@@ -60,9 +102,13 @@ function challengeOf(
     );
   }
   const { token, url, status } = challenge;
-  const expires = authorization.expires ?? now + week;
+  const solver = await solverOf(method);
+  const earlier = order.presented.find((one) => one.token === token && one.type === type);
+  const expires = authorization.expires ?? clock.now() + week;
   const keyAuthorization = session.keyAuthorization(token);
-  return { presented: { type, name, token, keyAuthorization, expires }, url, status };
+  const asked = { name, token, keyAuthorization, expires };
+  const presented = earlier && status !== 'pending' ? earlier : await prepared(solver, asked, earlier, signal);
+  return { presented, solver, url, status };
 }
 
 /** Why the CA does not believe, with the identifiers marked. */
@@ -92,22 +138,32 @@ async function prove(
   order: PendingOrder,
   acmeOrder: AcmeOrder,
   session: AcmeSession,
-  { solvers }: ValidateDeps,
+  deps: ValidateDeps,
   context: Context,
 ): Promise<void> {
-  const { signal, clock } = context;
+  const { signal } = context;
   const authorizations = await eachOf(acmeOrder.authorizations, (url) => session.authorization(url, signal));
   if (authorizations.some(({ status }) => status !== 'valid' && status !== 'pending'))
     await throwInvalid(authorizations, order, context);
-  const open = authorizations
-    .filter(({ status }) => status === 'pending')
-    .map((one) => challengeOf(order, one, session, clock.now()));
+  const pending = authorizations.filter(({ status }) => status === 'pending');
+  const open = await eachOf(pending, (one) => openChallenge(order, one, session, deps, context));
   if (open.length === 0) return;
   const presented = open.map((one) => one.presented);
-  await context.checkpoint({ presented }, `${open.length} ${open.length === 1 ? 'challenge' : 'challenges'} presented`);
+  if (!isDeepStrictEqual(presented, order.presented)) {
+    // Before anything is written: whatever dies afterwards, it is known what is to be taken away.
+    const what = open.length === 1 ? 'challenge' : 'challenges';
+    await context.checkpoint({ presented }, `${open.length} ${what} presented`);
+  }
   // A challenge the CA is already looking at must not be sent again.
   const unanswered = open.filter(({ status }) => status === 'pending');
-  await eachOf(unanswered, (one) => solvers[one.presented.type].check(one.presented, signal));
+  await allOf(unanswered, async (one) => {
+    try {
+      await one.solver.present(one.presented, signal);
+    } finally {
+      await deps.written(order.id, one.presented);
+    }
+  });
+  await allOf(unanswered, (one) => one.solver.check(one.presented, signal));
   await eachOf(unanswered, async ({ url }) => {
     try {
       await session.answerChallenge(url, signal);

@@ -40,7 +40,14 @@ describe('the pipeline when parts of it are killed', () => {
     name = `order-${orders + 1}.example.com`,
   ): Promise<string> => {
     orders += 1;
-    return session.order({ names: [name], account, challenge: { type: 'http-01' }, key: { type: 'ec-p256' }, deploy });
+    return session.order({
+      names: [name],
+      account,
+      challenges: [],
+      challenge: { type: 'http-01' },
+      key: { type: 'ec-p256' },
+      deploy,
+    });
   };
   const complete = (id: string): Promise<Record<string, unknown>> =>
     session.until(id, 'the order is complete', (order) => order.complete === true);
@@ -119,7 +126,7 @@ describe('the pipeline when parts of it are killed', () => {
     const names = ['never-enqueued.example.com'];
     const order = newOrder(
       newId('order', Date.now()),
-      { ...request, names, challenge: { type: 'http-01' }, deploy: { mode: 'none' } },
+      { ...request, names, challenge: { type: 'http-01' }, challenges: [], deploy: { mode: 'none' } },
       Date.now(),
     );
     await createStore(redis, 'certline').orders.place(order);

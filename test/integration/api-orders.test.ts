@@ -31,6 +31,7 @@ describe('an order', () => {
       names,
       account,
       challenge: { type: 'http-01' },
+      challenges: [],
       key: { type: 'rsa-2048' },
       profile: null,
       preferredChain: null,

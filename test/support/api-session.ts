@@ -7,6 +7,7 @@ import { connectRedis } from '#libs/store/redis';
 import { createStore, type Store } from '#libs/store/store';
 import { type ApiService, startApi } from '../../services/api/service.ts';
 import { type ApiAnswer, type ApiClient, createApiClient } from '../../services/lab/api-client.ts';
+import type { LabOptions } from '../../services/lab/lab.ts';
 import { sections, startStandalone } from '../../services/standalone/service.ts';
 import { type LabSession, openLabSession } from './lab-session.ts';
 
@@ -17,6 +18,7 @@ export interface ApiSessionOptions {
   /** Whether the workers and the scheduler run beside the API. Without them nothing but the API changes Redis. */
   workers: boolean;
   env?: Env;
+  pebble?: LabOptions['pebble'];
 }
 
 /** certline in this process, over a Redis and a Pebble of its own. */
@@ -36,8 +38,8 @@ export interface ApiSession extends LabSession {
   metrics(): Promise<string>;
 }
 
-export async function openApiSession({ workers, env = {} }: ApiSessionOptions): Promise<ApiSession> {
-  const session = await openLabSession({ env: { LOG_LEVEL: 'silent', ...env } });
+export async function openApiSession({ workers, env = {}, pebble = {} }: ApiSessionOptions): Promise<ApiSession> {
+  const session = await openLabSession({ env: { LOG_LEVEL: 'silent', ...env }, pebble });
   const { lab, api } = session;
   const stops: (() => Promise<void>)[] = [];
   const config = (more: Env) => readConfig(sections, { ...lab.env, ...more });

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { generateAccountKey } from '#libs/acme/jws';
+import type { Solver } from '#libs/challenges/solver';
 import { asCertlineError } from '#libs/errors';
 import type { Account } from '#libs/model/account';
 import { isFinal, type Order, type OrderRequest, stageOf } from '#libs/model/order';
@@ -56,9 +57,17 @@ export async function openOrderDriver(server: Redis, directory?: string): Promis
   await store.accounts.create(account);
   await privateKeys.obtain(accountKeyName(account), generateAccountKey);
 
-  const solver = { present: async () => {}, check: async () => {} };
+  const solver: Solver<'http-01'> = {
+    prepare: async (challenge) => ({ ...challenge, type: 'http-01' }),
+    present: async () => {},
+    check: async () => {},
+  };
   const deps = { openSession: sessions.open, privateKeys, certificates: store.certificates };
-  const validation = createValidateHandler({ openSession: sessions.open, solvers: { 'http-01': solver } });
+  const validation = createValidateHandler({
+    openSession: sessions.open,
+    solverOf: async () => solver as Solver,
+    written: async () => {},
+  });
   const issuance = createIssueHandler(deps);
   const runners = {
     validation: createOrderRunner('validation', pipeline.settings),

@@ -113,6 +113,33 @@ export function retriesTable(rows: Readonly<Record<string, RetryRow>>): string {
   return table(head, lines);
 }
 
+/** The little of a DNS provider that a table shows: the fields are those of JSON Schema. */
+export interface DnsProviderRow {
+  name: string;
+  title: string;
+  settings: DescribedFields;
+  secret: DescribedFields;
+}
+export interface DescribedFields {
+  properties?: Readonly<Record<string, unknown>> | undefined;
+  required?: readonly string[] | undefined;
+}
+
+/** One row for each provider; what may be left out has a question mark. */
+export function dnsProvidersTable(providers: readonly DnsProviderRow[]): string {
+  const fields = ({ properties = {}, required = [] }: DescribedFields): string =>
+    Object.keys(properties)
+      .map((name) => code(required.includes(name) ? name : `${name}?`))
+      .join(', ') || '–';
+  const rows = providers.map(({ name, title, settings, secret }) => [
+    code(name),
+    title,
+    fields(settings),
+    fields(secret),
+  ]);
+  return table(['`provider`', 'What it is', '`settings`', '`secret`'], rows);
+}
+
 function marked(name: string): RegExp {
   return new RegExp(`(<!-- table: ${name} -->\\n)([\\s\\S]*?)(<!-- end -->)`);
 }

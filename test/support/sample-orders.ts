@@ -11,6 +11,7 @@ export function orderRequest(more: Partial<OrderRequest> = {}): OrderRequest {
     names: ['a.example.com', 'b.example.com'],
     account: 'acc_1',
     challenge: { type: 'http-01' },
+    challenges: [],
     keyType: 'rsa-2048',
     profile: null,
     preferredChain: null,

@@ -3,12 +3,16 @@ import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { systemClock } from '#libs/clock';
 import { configSections, secretVariables } from '#libs/config';
+import { dnsProviders } from '#libs/dns/providers';
 import { errorCodes } from '#libs/error-codes';
 import { registerEstateMetrics } from '#libs/metrics/estate';
 import { createMetrics } from '#libs/metrics/metrics';
 import { restartPolicy, stages } from '#libs/queues/stages';
 import {
   configurationTable,
+  type DescribedFields,
+  type DnsProviderRow,
+  dnsProvidersTable,
   errorCodesTable,
   metricsTable,
   retriesTable,
@@ -43,7 +47,7 @@ const allowed: Record<string, { imports?: string[]; types?: string[] }> = {
   'retry-after': {},
   model: { imports: ['error-codes', 'errors'] },
   acme: { imports: ['error-codes', 'errors', 'retry-after'], types: ['clock'] },
-  challenges: { imports: ['errors'], types: ['model'] },
+  challenges: { imports: ['dns', 'errors'], types: ['clock', 'model'] },
   crypto: { imports: ['errors'], types: ['model'] },
   dns: { imports: ['errors', 'model', 'outgoing', 'retry-after', 'run-program'], types: ['clock'] },
   iis: { imports: ['errors', 'model', 'process-tree'], types: ['clock', 'error-codes'] },
@@ -265,11 +269,22 @@ describe('the README', () => {
     return z.array(metricSchema).parse(registry.getMetricsAsArray());
   }
 
+  const fieldsSchema = z.object({
+    properties: z.record(z.string(), z.unknown()).optional(),
+    required: z.array(z.string()).optional(),
+  });
+  const fieldsOf = (schema: z.ZodType): DescribedFields =>
+    fieldsSchema.parse(z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' }));
+  function providerRow({ name, title, settings, secret }: (typeof dnsProviders)[number]): DnsProviderRow {
+    return { name, title, settings: fieldsOf(settings), secret: fieldsOf(secret) };
+  }
+
   it.each([
     ['configuration', () => configurationTable(configSections, secretVariables)],
     ['retries', () => retriesTable({ ...stages, 'a new ACME order': { retry: restartPolicy, deadline: null } })],
     ['error codes', () => errorCodesTable(errorCodes)],
     ['metrics', () => metricsTable(metricRows())],
+    ['DNS providers', () => dnsProvidersTable(dnsProviders.map(providerRow))],
   ])('has the table of %s as the code has it', (name, make) => {
     expect(existsSync(inRepository('README.md')), 'README.md is missing').toBe(true);
     const before = readText('README.md');

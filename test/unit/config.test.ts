@@ -39,6 +39,8 @@ describe('the configuration', () => {
       HTTP01_PORT: 80,
       HTTP01_SELF_CHECK: true,
       DNS_RESOLVERS: [],
+      DNS01_PORT: 53,
+      ALLOW_PRIVATE_DNS_SERVERS: false,
       RETRY_DELAY_SCALE: 1,
       LOCK_DURATION_MS: 8_000,
       STALLED_INTERVAL_MS: 2_000,

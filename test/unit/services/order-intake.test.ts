@@ -50,6 +50,7 @@ function intakeWith(host: HostState | CertlineError = state, known: Account = ac
     },
   };
   const intake = createIntake({
+    findCredential: async () => null,
     findAccount: async (id) => (id === known.id ? known : null),
     findTarget: async (id) => (id === target.id ? target : null),
     openHost: () => iis,
@@ -85,6 +86,7 @@ describe('an order by names', () => {
       names: ['b.example.com', 'a.example.com'],
       account: 'acc_1',
       challenge: { type: 'http-01' },
+      challenges: [],
       keyType: 'rsa-2048',
       profile: null,
       preferredChain: null,
@@ -127,6 +129,7 @@ describe('an order by names', () => {
       return new Promise((_resolve, reject) => aborted.addEventListener('abort', () => reject(aborted.reason)));
     };
     const intake = createIntake({
+      findCredential: async () => null,
       findAccount: async () => account,
       findTarget: async () => target,
       openHost: () => ({ read: never, test: never }),
@@ -251,7 +254,11 @@ describe('an order is refused with the field that is wrong:', () => {
     ['source request_invalid', { names, source: { target: 'tgt_1', site: 1 } }],
     ['source.target target_unknown', { source: { target: 'tgt_9', site: 1 } }],
     ['account account_unknown', { names, account: 'acc_9' }],
-    ['challenge.type challenge_unsupported', { names, challenge: { type: 'dns-01' } }],
+    ['challenge.type challenge_unsupported', { names, challenge: { type: 'tls-alpn-01' } }],
+    ['challenge.credential request_invalid', { names, challenge: { type: 'dns-01' } }],
+    ['challenge.credential credential_unknown', { names, challenge: { type: 'dns-01', credential: 'cred_9' } }],
+    ['challenges[0].match request_invalid', { names, challenges: [{ match: 'a b', type: 'http-01' }] }],
+    ['names[0] challenge_unmatched', { names, challenges: [{ match: '*.other.org', type: 'http-01' }] }],
     ['deploy.target request_invalid', { names, deploy: { mode: 'auto' } }],
     ['deploy.target target_unknown', { names, deploy: { mode: 'auto', target: 'tgt_9' } }],
     ['deploy.site request_invalid', { names, deploy: { target: 'tgt_1' } }],
