@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { closeSync, createWriteStream, openSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -205,21 +206,22 @@ export async function withFreePorts<T>(start: () => Promise<T>): Promise<T> {
   }
 }
 
+/** Below the ports that systems give to outgoing connections: one of these might have a port by the time a program listens there. */
+const ports = { first: 10_000, count: 20_000 };
+
 /** A port of 127.0.0.1 that was free a moment ago, for TCP and, as a DNS server needs both, for UDP. */
 export async function freePort(): Promise<number> {
   for (;;) {
-    const port = await new Promise<number>((resolve, reject) => {
-      const server = createServer().once('error', reject);
-      server.listen(0, '127.0.0.1', () => {
-        const address = server.address();
-        server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
-      });
+    const port = ports.first + randomInt(ports.count);
+    const tcp = await new Promise<boolean>((resolve) => {
+      const server = createServer().once('error', () => resolve(false));
+      server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
     });
     const udp = await new Promise<boolean>((resolve) => {
       const socket = createSocket('udp4');
       socket.once('error', () => socket.close(() => resolve(false)));
       socket.bind(port, '127.0.0.1', () => socket.close(() => resolve(true)));
     });
-    if (udp) return port;
+    if (tcp && udp) return port;
   }
 }
