@@ -6,7 +6,6 @@ import { defaultStore, draftDeployment } from './deployment-plan.ts';
 import type { Binding, HostState, Site } from './iis-host.ts';
 import { changesAt, withoutSuperseded } from './plan-restriction.ts';
 import { isProtocol } from './plan-scope.ts';
-import { bindingOf } from './put-back.ts';
 
 /** What is to be known of a certificate of certline. */
 export type KnownCertificate = Pick<Certificate, 'id' | 'names' | 'thumbprint' | 'notAfter' | 'createdAt'>;
@@ -30,23 +29,25 @@ export interface HostComparison {
 const sameStore = (a: string | null, b: string | null): boolean =>
   (a || defaultStore).toLowerCase() === (b || defaultStore).toLowerCase();
 
-/** The binding where something is expected, if the host has it. */
-function thereOf(state: HostState, { place }: Expectation): Binding | undefined {
-  const { siteId, protocol, bindingInformation } = bindingPlace(place);
-  if (protocol === 'ftp') return bindingOf(state, { siteId, protocol, bindingInformation });
-  const site = state.sites.find(({ id }) => id === siteId);
-  return site?.bindings.find(
-    (one) =>
-      isProtocol(one, protocol) &&
-      bindingKey({ siteId, protocol, bindingInformation: one.bindingInformation }) === place,
-  );
+type Certificated = Pick<Binding, 'thumbprint' | 'store'>;
+
+/** What of a host can have a certificate, by place. */
+function byPlace({ sites }: HostState): Map<string, Certificated> {
+  const there = sites.flatMap(({ id: siteId, bindings, ftp }): [string, Certificated][] => [
+    ...bindings
+      .filter((one) => isProtocol(one, 'https'))
+      .map((one): [string, Certificated] => [bindingKey({ ...one, siteId, protocol: 'https' }), one]),
+    ...(ftp ? [[bindingKey({ siteId, protocol: 'ftp', bindingInformation: '' }), ftp] as [string, Certificated]] : []),
+  ]);
+  return new Map(there);
 }
 
 /** Thumbprints that are at some places instead of what is expected there, each once. */
 export function foundInstead(state: HostState, expectations: readonly Expectation[]): string[] {
-  const all = expectations.flatMap((expectation) => {
-    const found = thereOf(state, expectation)?.thumbprint?.toUpperCase();
-    return found === undefined || found === expectation.thumbprint ? [] : [found];
+  const there = byPlace(state);
+  const all = expectations.flatMap(({ place, thumbprint }) => {
+    const found = there.get(place)?.thumbprint?.toUpperCase();
+    return found === undefined || found === thumbprint ? [] : [found];
   });
   return [...new Set(all)];
 }
@@ -55,7 +56,7 @@ export function foundInstead(state: HostState, expectations: readonly Expectatio
 function detailOf(
   expectation: Expectation,
   site: Site | undefined,
-  is: Binding | undefined,
+  is: Certificated | undefined,
   { certificates, found, underWay }: HostComparison,
 ): string | null {
   const { siteId, protocol, bindingInformation } = bindingPlace(expectation.place);
@@ -107,6 +108,7 @@ function createPlans({ state, ours }: HostComparison) {
 export function driftOf(comparison: HostComparison): Difference[] {
   const { state, expectations, certificates, found, now } = comparison;
   const sites = new Map(state.sites.map((site) => [site.id, site]));
+  const there = byPlace(state);
   const planOf = createPlans(comparison);
 
   const newerThan = ({ createdAt }: KnownCertificate): Map<string, readonly string[]> =>
@@ -114,7 +116,7 @@ export function driftOf(comparison: HostComparison): Difference[] {
       [...found].filter(([, one]) => one.createdAt > createdAt).map(([thumbprint, { names }]) => [thumbprint, names]),
     );
 
-  function obstacleTo(expectation: Expectation, site: Site | undefined, is: Binding | undefined): string | null {
+  function obstacleTo(expectation: Expectation, site: Site | undefined, is: Certificated | undefined): string | null {
     const { place, certificate, order } = expectation;
     const planned = certificates.get(certificate);
     if (!planned) return `certificate ${certificate} is gone from certline: order a new one`;
@@ -137,7 +139,7 @@ export function driftOf(comparison: HostComparison): Difference[] {
   return expectations.flatMap((expectation): Difference[] => {
     const { place, order, certificate, thumbprint, store } = expectation;
     const site = sites.get(bindingPlace(place).siteId);
-    const is = thereOf(state, expectation);
+    const is = there.get(place);
     const detail = detailOf(expectation, site, is, comparison);
     if (detail === null) return [];
     return [

@@ -22,13 +22,6 @@ const stage = 'deployment';
 
 /** What becomes of a rollout when one of its parts ended, or nobody has looked at it for a while. May run twice at any line. */
 function createRollouts({ orders, producer, metrics, clock, log }: WorkerSettings) {
-  /** What is deployed stays so: at the end of a large rollout only a few are read. */
-  async function partsOf({ deployments }: Order): Promise<Map<string, Order>> {
-    const ids = deployments.flatMap(({ order, status }) => (order === null || status === 'deployed' ? [] : [order]));
-    const parts = await Promise.all(ids.map(orders.get));
-    return new Map(parts.flatMap((part) => (part === null ? [] : [[part.id, part]])));
-  }
-
   /** Calls off what no worker has begun with: that comes to its end, so that its order says what the target has. */
   async function calledOff(part: Order): Promise<Order> {
     for (let current: Order | null = part; current !== null; current = await orders.get(part.id)) {
@@ -78,7 +71,7 @@ function createRollouts({ orders, producer, metrics, clock, log }: WorkerSetting
 
   /** Takes over what became of the parts that outlived the rollout; false when another writer was faster. */
   async function settle(whole: FailedOrder | CancelledOrder): Promise<boolean> {
-    const parts = await partsOf(whole);
+    const parts = await orders.openParts(whole);
     if (whole.status === 'cancelled') for (const part of parts.values()) parts.set(part.id, await calledOff(part));
     const now = clock.now();
     const { order: next, progress } = afterRollout(whole, parts, now);
@@ -95,7 +88,7 @@ function createRollouts({ orders, producer, metrics, clock, log }: WorkerSetting
         continue;
       }
       if (whole.status !== 'issued') return whole.status;
-      const parts = await partsOf(whole);
+      const parts = await orders.openParts(whole);
       const now = clock.now();
       const { order: next, progress } = nextOfRollout(reached(whole), parts, now, () => newId('order', now));
       const events = [...eventsOf(progress, now), ...endOf(next, now)];

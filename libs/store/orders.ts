@@ -51,6 +51,8 @@ export interface OrderStore {
    */
   place(order: Order, idempotency?: Idempotency): Promise<{ order: Order; created: boolean }>;
   get(id: string): Promise<Order | null>;
+  /** The orders of a rollout's targets by id, without those that are deployed: at the end of a large one only a few are read. */
+  openParts(whole: Order): Promise<Map<string, Order>>;
   /** Replaces `previous` by `next`, with what else belongs to it, and answers it with its new version; null when somebody else was faster. */
   save<T extends Order>(
     previous: Order,
@@ -160,6 +162,11 @@ export function createOrderStore(redis: Redis, keys: Keys): OrderStore {
 
   return {
     get,
+
+    async openParts({ deployments }) {
+      const open = deployments.flatMap(({ order, status }) => (order === null || status === 'deployed' ? [] : [order]));
+      return new Map((await getMany(open)).map((part) => [part.id, part]));
+    },
 
     async placedWith({ key, body }) {
       const held = await redis.get(keys.idempotency(sha256(key)));

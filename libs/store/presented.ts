@@ -22,7 +22,7 @@ export function presentedCommands(keys: Keys, order: Order, previous: Order | nu
   const before = previous?.presented ?? [];
   const commands: Command[] = [];
   // Called off by somebody else while a worker may be writing.
-  const isInHand = order.status === 'cancelled' && previous?.nextAttemptAt === null && previous.parkedOn === null;
+  const isInHand = order.status === 'cancelled' && previous !== null && previous.startedAt !== null;
   for (const one of order.presented) {
     if (one.type === 'http-01')
       commands.push(['SET', keys.challenge(one.token), one.keyAuthorization, 'PXAT', String(one.expires)]);

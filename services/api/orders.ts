@@ -74,13 +74,6 @@ export function orderRoutes({ orders, producer, intake, clock, log }: OrderRoute
     return order;
   }
 
-  /** The orders of a rollout's targets that are not deployed. */
-  async function partsOf({ deployments }: Order): Promise<Map<string, Order>> {
-    const open = deployments.flatMap(({ order, status }) => (order === null || status === 'deployed' ? [] : [order]));
-    const parts = await Promise.all(open.map(orders.get));
-    return new Map(parts.flatMap((part) => (part === null ? [] : [[part.id, part]])));
-  }
-
   async function change(
     id: string | undefined,
     type: OrderEventInput['type'],
@@ -157,7 +150,7 @@ export function orderRoutes({ orders, producer, intake, clock, log }: OrderRoute
       errors: ['not_found'],
       async handle({ params }) {
         const order = await find(params.id);
-        return { status: 200, json: viewOrder(order, await partsOf(order)) };
+        return { status: 200, json: viewOrder(order, await orders.openParts(order)) };
       },
     }),
     route({

@@ -1,6 +1,7 @@
 import type { Config } from '#libs/config';
 import { registerEstateMetrics } from '#libs/metrics/estate';
 import type { Resources } from '#libs/service/resources';
+import { startRounds } from '#libs/service/rounds';
 import type { Service } from '#libs/service/run';
 import { createDriftRounds } from './drift-schedule.ts';
 import { createQueueNames } from './queue-names.ts';
@@ -34,27 +35,11 @@ export function startScheduler(resources: Resources, config: Config<(typeof sect
     ...{ schedule: store.driftSchedule, findTarget: store.targets.get, producer, clock, log },
     ...{ intervalMs: config.DRIFT_CHECK_MINUTES * 60_000, random: Math.random },
   });
-  const stopping = new AbortController();
-  async function rounds(): Promise<void> {
-    while (!stopping.signal.aborted) {
-      try {
-        await leases.withLease('reconciler', leaseMs, async () => {
-          await reconcile({ orders, producer, leases, clock, log });
-          await lookForDrift();
-        });
-        await clock.sleep(config.RECONCILE_INTERVAL_MS, stopping.signal);
-      } catch (error) {
-        if (stopping.signal.aborted) return;
-        log.warn({ err: error }, 'a round of the reconciler failed');
-        await clock.sleep(config.RECONCILE_INTERVAL_MS, stopping.signal).catch(() => {});
-      }
-    }
-  }
-  const running = rounds();
-  return {
-    async stop() {
-      stopping.abort();
-      await running;
-    },
+  const round = async (): Promise<void> => {
+    await reconcile({ orders, producer, leases, clock, log });
+    await lookForDrift();
   };
+  return startRounds(() => leases.withLease('reconciler', leaseMs, round), {
+    ...{ clock, log, what: 'the reconciler', everyMs: config.RECONCILE_INTERVAL_MS },
+  });
 }

@@ -4,6 +4,7 @@ import { createAccountSessions } from '#libs/service/account-sessions';
 import { createDnsAccess } from '#libs/service/dns-access';
 import { openSecretBox } from '#libs/service/open-secret-box';
 import type { Resources } from '#libs/service/resources';
+import { startRounds } from '#libs/service/rounds';
 import { graceMs, type Service } from '#libs/service/run';
 import { workerSettings } from '#libs/service/worker-settings';
 import { createCleanUp } from './clean-up.ts';
@@ -40,23 +41,13 @@ export async function startValidationWorker(
   const worker = startStageWorker('validation', handler, workerSettings(resources, config));
 
   const cleanUp = createCleanUp({ cleanUps: store.cleanUps, dns, clock, log });
-  const stopping = new AbortController();
-  async function rounds(): Promise<void> {
-    while (!stopping.signal.aborted) {
-      await store.leases
-        .hold('clean-up', leaseMs, (lost) => cleanUp(AbortSignal.any([stopping.signal, lost])))
-        .catch((error: unknown) => {
-          if (!stopping.signal.aborted) log.warn({ err: error }, 'a round of the clean-up failed');
-        });
-      await clock.sleep(config.RECONCILE_INTERVAL_MS, stopping.signal).catch(() => {});
-    }
-  }
-  const running = rounds();
+  const cleaning = startRounds(
+    (signal) => store.leases.hold('clean-up', leaseMs, (lost) => cleanUp(AbortSignal.any([signal, lost]))),
+    { clock, log, what: 'the clean-up', everyMs: config.RECONCILE_INTERVAL_MS },
+  );
   return {
     async stop() {
-      stopping.abort();
-      await worker.stop(graceMs);
-      await running;
+      await Promise.all([cleaning.stop(), worker.stop(graceMs)]);
       await sessions.close();
     },
   };

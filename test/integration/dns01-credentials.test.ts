@@ -44,7 +44,7 @@ afterAll(async () => {
   await dns?.close();
 });
 
-describe('a DNS credential that is refused', () => {
+describe('a DNS credential that is refused', { timeout: 90_000 }, () => {
   it('holds all of its orders, tells it once, is not tried again, and lets 20 of them go on with another secret', async () => {
     const credential = await make(dns.rfc2136('wrong key', randomBytes(32).toString('base64')));
     const first = await place('n1.fast.test', credential);

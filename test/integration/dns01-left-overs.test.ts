@@ -36,7 +36,7 @@ afterAll(async () => {
   await dns?.close();
 });
 
-describe('what an order has written is taken away', () => {
+describe('what an order has written is taken away', { timeout: 90_000 }, () => {
   it('when it is called off while it waits', async () => {
     const id = await place(['called-off.slow.test'], by(bind));
     await waits(id);

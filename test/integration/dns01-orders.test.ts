@@ -43,7 +43,7 @@ afterAll(async () => {
   await dns?.close();
 });
 
-describe('an order with dns-01', () => {
+describe('an order with dns-01', { timeout: 90_000 }, () => {
   it('for a wildcard and its apex has both values at one name, and leaves nothing there', async () => {
     const id = await place(['*.fast.test', 'fast.test'], byBind());
     const order = await issued(id);

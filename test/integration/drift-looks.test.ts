@@ -1,41 +1,31 @@
-import { type Logger, pino } from 'pino';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Difference } from '#libs/model/drift';
 import type { Target } from '#libs/model/target';
-import { createDriftLooks, type DriftCheck, type DriftLooks } from '#libs/queues/drift-looks';
+import { createDriftLooks } from '#libs/queues/drift-looks';
 import { deploymentLease } from '#libs/queues/stages';
-import { createUndoRecords } from '#libs/store/undo-records';
 import type { Redis } from '../../services/lab/redis.ts';
 import { difference, finding } from '../support/drift-findings.ts';
-import { type FakeClock, fakeClock } from '../support/fake-clock.ts';
-import { openPipeline, type Pipeline, startTestRedis } from '../support/pipeline.ts';
+import { type DriftTarget, openDriftTarget } from '../support/drift-target.ts';
+import { type Pipeline, startTestRedis } from '../support/pipeline.ts';
 
 /** Looks at a target: what is kept and told of them, and what a deployment at the same time makes of them. */
 const { signal: forever } = new AbortController();
 
 let server: Redis;
+let drift: DriftTarget;
 let pipeline: Pipeline;
-let clock: FakeClock;
-let log: Logger;
-let warnings: { msg: string; [field: string]: unknown }[];
+let warnings: DriftTarget['warnings'];
 let target: Target;
 /** What the target is found to be. */
 let found: Difference[];
-
-const undo = () => createUndoRecords(pipeline.redis, pipeline.store.keys);
-const looks = (check: DriftCheck = async () => finding('tgt_1', found, { checkedAt: clock.now() })): DriftLooks =>
-  createDriftLooks({ ...pipeline.store, ...pipeline.settings, undo: undo(), check, clock, log });
 
 beforeAll(async () => {
   server = await startTestRedis();
 });
 afterAll(() => server.close());
 beforeEach(async () => {
-  pipeline = openPipeline(server);
-  clock = fakeClock(Date.now());
-  warnings = [];
-  log = pino({ level: 'warn' }, { write: (line: string) => warnings.push(JSON.parse(line)) });
-  target = await pipeline.putTarget('tgt_1', 'default');
+  drift = await openDriftTarget(server, () => found);
+  ({ pipeline, warnings, target } = drift);
   found = [];
 });
 afterEach(() => pipeline.close());
@@ -43,13 +33,13 @@ afterEach(() => pipeline.close());
 describe('a look', () => {
   it('tells a person once what differs, and once that it does no longer', async () => {
     found = [difference('1|https|*:443:a')];
-    expect(await looks().look(target, forever)).toMatchObject({ state: 'drifted', differences: found });
-    await looks().look(target, forever);
+    expect(await drift.looks().look(target, forever)).toMatchObject({ state: 'drifted', differences: found });
+    await drift.looks().look(target, forever);
     expect(warnings).toMatchObject([
       { msg: 'tgt_1 is not as it should be', target: 'tgt_1', places: ['1|https|*:443:a: the binding is gone'] },
     ]);
     found = [];
-    expect(await looks().look(target, forever)).toMatchObject({ state: 'in_sync' });
+    expect(await drift.looks().look(target, forever)).toMatchObject({ state: 'in_sync' });
     expect(warnings).toHaveLength(1);
   });
 
@@ -62,7 +52,7 @@ describe('a look', () => {
     });
     found = [difference('a')];
     const looked = createDriftLooks({
-      ...{ ...pipeline.store, ...pipeline.settings, undo: undo(), log },
+      ...{ ...pipeline.store, ...pipeline.settings, undo: drift.undo, log: drift.log },
       async check() {
         first.resolve();
         return finding('tgt_1', found);
@@ -79,32 +69,32 @@ describe('a look', () => {
     const over = Promise.withResolvers<void>();
     const deployment = pipeline.store.leases.hold(deploymentLease('tgt_1'), 5_000, () => over.promise);
     found = [difference('a')];
-    await expect(looks().look(target, forever)).rejects.toMatchObject({ code: 'deployment_under_way' });
+    await expect(drift.looks().look(target, forever)).rejects.toMatchObject({ code: 'deployment_under_way' });
     over.resolve();
     await deployment;
     expect(await pipeline.store.driftReports.get('tgt_1')).toBeNull();
-    expect(await looks().look(target, forever)).toMatchObject({ state: 'drifted' });
+    expect(await drift.looks().look(target, forever)).toMatchObject({ state: 'drifted' });
   });
 
   it('does not judge what a dead worker left in the middle of a commit', async () => {
     const before = { iisMajor: 10, osBuild: 20_348, sites: [] };
-    await undo().save('tgt_1', { id: 'cut-off', savedAt: 1, place: 'web01', before, parts: [] });
+    await drift.undo.save('tgt_1', { id: 'cut-off', savedAt: 1, place: 'web01', before, parts: [] });
     found = [difference('a')];
-    await expect(looks().look(target, forever)).rejects.toMatchObject({ code: 'deployment_under_way' });
-    await undo().remove('tgt_1', 'cut-off');
-    expect(await looks().look(target, forever)).toMatchObject({ state: 'drifted' });
+    await expect(drift.looks().look(target, forever)).rejects.toMatchObject({ code: 'deployment_under_way' });
+    await drift.undo.remove('tgt_1', 'cut-off');
+    expect(await drift.looks().look(target, forever)).toMatchObject({ state: 'drifted' });
   });
 
   it('holds up no deployment where nothing differs', async () => {
     const over = Promise.withResolvers<void>();
     const deployment = pipeline.store.leases.hold(deploymentLease('tgt_1'), 5_000, () => over.promise);
-    expect(await looks().look(target, forever)).toMatchObject({ state: 'in_sync' });
+    expect(await drift.looks().look(target, forever)).toMatchObject({ state: 'in_sync' });
     over.resolve();
     await deployment;
   });
 
   it('that breaks is a state, with the reason', async () => {
-    const broken = looks(async () => {
+    const broken = drift.looks(async () => {
       throw new TypeError('x is not a function');
     });
     expect(await broken.look(target, forever)).toMatchObject({
@@ -115,7 +105,7 @@ describe('a look', () => {
 
   it('of a target that was deleted meanwhile leaves nothing behind', async () => {
     await pipeline.store.targets.remove('tgt_1');
-    await expect(looks().look(target, forever)).rejects.toMatchObject({ code: 'target_unknown' });
+    await expect(drift.looks().look(target, forever)).rejects.toMatchObject({ code: 'target_unknown' });
     expect(await pipeline.store.driftReports.countAll()).toBe(0);
   });
 });
@@ -124,7 +114,7 @@ describe('looks at one target at the same time', () => {
   /** Looks whose comparisons each wait for the test, or are given up with their signal. */
   function held() {
     const checks: { signal: AbortSignal; finish(): void }[] = [];
-    const own = looks(
+    const own = drift.looks(
       (_target, signal) =>
         new Promise((resolve, reject) => {
           signal.addEventListener('abort', () => reject(signal.reason), { once: true });

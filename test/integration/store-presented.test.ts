@@ -123,7 +123,7 @@ describe('a TXT record', () => {
   it('of an order that a worker had in hand when it was called off is looked at once more', async () => {
     const store = fresh();
     const waiting = await presenting(store);
-    const order = (await save(store, waiting, { ...waiting, nextAttemptAt: null })) as PendingOrder;
+    const order = (await save(store, waiting, { ...waiting, nextAttemptAt: null, startedAt: now })) as PendingOrder;
     await save(store, order, cancelled(order, now));
     expect(await store.cleanUps.due(now, 10)).toHaveLength(1);
     expect(await store.cleanUps.due(now + 3_600_000, 10)).toHaveLength(2);

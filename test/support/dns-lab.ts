@@ -8,7 +8,7 @@ import { type Bind, type BindZone, startBind } from '../../services/lab/bind.ts'
 import { type DnsRelay, startDnsRelay } from '../../services/lab/dns-relay.ts';
 import { type PowerDns, startPowerDns } from '../../services/lab/powerdns.ts';
 import { freePort, withFreePorts } from '../../services/lab/running-program.ts';
-import { txtAt } from './dns-providers.ts';
+import { serialAt, txtAt } from './dns-providers.ts';
 import { zoneText } from './dns-world.ts';
 import { eventually } from './lab-session.ts';
 
@@ -142,11 +142,19 @@ export async function startDnsLab(): Promise<DnsLab> {
     }),
     catchUp,
     async changeSlowZone(records) {
+      const serial = 1_000;
       await primary.control('freeze', 'slow.test');
       const start = ['@ NS ns1.host.test.', '@ NS ns2.host.test.'];
-      await primary.writeZone('slow.test', zoneText('slow.test', [...start, ...records], 1_000));
+      await primary.writeZone('slow.test', zoneText('slow.test', [...start, ...records], serial));
       await primary.control('thaw', 'slow.test');
+      // The reload goes on after the command: a copy made in the middle of it is one of what was there before.
+      await eventually(
+        'ns1 has the new zone',
+        20_000,
+        async () => (await serialAt(primary.server, 'slow.test')) >= serial,
+      );
       await catchUp();
+      await eventually('ns2 has it too', 20_000, async () => (await serialAt(secondary.server, 'slow.test')) >= serial);
     },
     async valuesAt(name) {
       return (await Promise.all(serversOf(name).map((server) => txtAt(server, name)))).flat();
@@ -159,10 +167,10 @@ export async function startDnsLab(): Promise<DnsLab> {
   };
 }
 
-/** Waits until nothing is left of what was written: on no server, and on no list. */
+/** Waits until nothing is left of what was written: on no server, and on no list. A clean-up that fails once comes again after 10 s. */
 export async function nothingLeft(dns: DnsLab, redis: Redis, ...names: string[]): Promise<void> {
   const { cleanUps } = createStore(redis, 'certline');
-  await eventually(`nothing is left at ${names.join(', ')}`, 20_000, async () => {
+  await eventually(`nothing is left at ${names.join(', ')}`, 60_000, async () => {
     const values = await Promise.all(names.map(dns.valuesAt));
     return values.flat().length === 0 && (await cleanUps.count()) === 0;
   });

@@ -34,3 +34,10 @@ export async function txtAt(address: string, name: string): Promise<string[]> {
   });
   return found.map((strings) => strings.join('')).sort();
 }
+
+/** The serial of a zone at a name server. */
+export async function serialAt(address: string, zone: string): Promise<number> {
+  const resolver = new Resolver({ timeout: 2_000, tries: 2 });
+  resolver.setServers([address]);
+  return (await resolver.resolveSoa(zone)).serial;
+}
