@@ -24,7 +24,9 @@ export function updateRefusal(refused: RefusedUpdate): CertlineError {
   const { rcode, tsigError } = answer;
   if (key !== null && tsigError !== null) return keyProblem(refused, key, tsigError);
   const [code, words] = meaning(rcode, key, record);
-  return new CertlineError(code, `${server} ${words}`, { evidence: { rcode } });
+  // A CNAME was followed where the resolver shows one: this one is so new that it does not yet.
+  const plan = rcode === 'YXRRSET' ? { plan: { kind: 'retryable' } as const } : {};
+  return new CertlineError(code, `${server} ${words}`, { evidence: { rcode }, ...plan });
 }
 
 function meaning(rcode: string, key: TsigKey | null, { zone, name }: TxtRecord): [ErrorCode, string] {
@@ -48,7 +50,10 @@ function meaning(rcode: string, key: TsigKey | null, { zone, name }: TxtRecord):
     case 'SERVFAIL':
       return ['dns_provider_unreachable', 'fails (SERVFAIL): its log says why'];
     case 'YXRRSET':
-      return ['dns_provider_refused', `has a CNAME at ${name}, beside which nothing can be (YXRRSET)`];
+      return [
+        'dns_provider_refused',
+        `has a CNAME at ${name} that the resolver does not show (YXRRSET): beside it nothing can be`,
+      ];
     case 'NOTIMP':
       return ['dns_provider_refused', 'takes no dynamic updates (NOTIMP)'];
     default:
