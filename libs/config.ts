@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
+import { caLimitChangesSchema } from './model/ca-limits.ts';
 import { defaultPool, poolSchema } from './model/target.ts';
 
 const port = z.coerce.number().int().min(0).max(65_535);
@@ -12,7 +13,7 @@ const list = z.string().transform((text) =>
 );
 
 /** Variables whose value may also be given as `<NAME>_FILE`, the path of a file that holds it. */
-export const secretVariables = ['REDIS_URL', 'MASTER_KEY', 'BOOTSTRAP_API_KEY'] as const;
+export const secretVariables = ['REDIS_URL', 'MASTER_KEY', 'BOOTSTRAP_API_KEY', 'EXTERNAL_CHECK_KEY'] as const;
 
 /** Takes the secrets out of an environment that was read: what is started from here, PowerShell for one, has no business with them. */
 export function forgetSecrets(env: NodeJS.ProcessEnv): void {
@@ -73,10 +74,25 @@ const sections = {
     HTTP01_SELF_CHECK: flag
       .default(true)
       .describe('`false` tells the CA without that look: for hosts that cannot reach their own public address.'),
+    EXTERNAL_CHECK_URL: z
+      .url({ protocol: /^https?$/, error: 'give a URL that begins with https:// or http://' })
+      .optional()
+      .describe('A service that looks from outside whether an http-01 answer is visible: what it says counts.'),
+    EXTERNAL_CHECK_KEY: z.string().optional().describe('Sent to that service as a bearer token.'),
+    WEBROOTS: list
+      .default([])
+      .describe(
+        'Folders of the validation workers, separated by commas, in which and below which orders may have http-01 answers written (`via: webroot`).',
+      ),
     DNS_RESOLVERS: list
       .default([])
       .describe(
         'Resolvers that are asked for addresses, zones and delegations, `address:port` separated by commas; the system’s when empty.',
+      ),
+    CAA_CHECK: flag
+      .default(true)
+      .describe(
+        '`false` orders without a look at the CAA records of the names: for networks whose resolvers do not answer for them.',
       ),
     DNS01_PORT: port
       .default(53)
@@ -84,6 +100,13 @@ const sections = {
     ALLOW_PRIVATE_DNS_SERVERS: flag
       .default(false)
       .describe('`true` lets DNS credentials name servers at addresses that are not of the public internet.'),
+  },
+  ca: {
+    CA_LIMITS: caLimitChangesSchema
+      .optional()
+      .describe(
+        'Limits of CAs besides the presets for Let’s Encrypt: JSON, by name or directory URL of the CA: `{"letsencrypt": {"orders_per_account": "900/3h"}}`; `null` takes a limit away.',
+      ),
   },
   pipeline: {
     RETRY_DELAY_SCALE: z.coerce

@@ -22,6 +22,8 @@ export interface ValueQuestion {
   name: string;
   zone: string;
   value: string;
+  /** Other values that are as good. */
+  fits?: (text: string) => boolean;
 }
 
 export interface Authoritative {
@@ -52,7 +54,7 @@ function lameness(answer: DnsAnswer): string | null {
 async function lookAt(
   exchange: Exchange,
   at: { server: string; address: string; port: number },
-  { name, zone, value }: ValueQuestion,
+  { name, zone, value, fits = () => false }: ValueQuestion,
   signal: AbortSignal,
   limit: AbortSignal,
 ): Promise<Sight> {
@@ -68,7 +70,7 @@ async function lookAt(
   if (why !== null) return { ...who, state: 'lame', why };
   const { answers, authorities, rcode } = reply.answer;
   const values = dataOf(answers, 'TXT', name);
-  if (values.includes(value)) return { ...who, state: 'shows' };
+  if (values.includes(value) || values.some(fits)) return { ...who, state: 'shows' };
   // The serial tells a transfer that has not come from a record that was never written.
   let serial = dataOf(authorities, 'SOA', zone)[0]?.serial ?? null;
   if (serial === null) {

@@ -1,6 +1,10 @@
 import { type CaaQuestion, type CaaVerdict, caaAllows } from './caa.ts';
 import { type CaaRecord, canonicalName } from './message.ts';
-import type { Resolver } from './resolver.ts';
+
+/** What of a resolver is needed. */
+export interface CaaLookup {
+  lookup(name: string, type: 'CAA', signal: AbortSignal): Promise<{ records: CaaRecord[] }>;
+}
 
 export interface CaaSet {
   /** The name that the records were found for, the one asked for or above it; null when there are none. */
@@ -13,7 +17,7 @@ export interface CaaSet {
  * step, but the way up is that of the name itself and not of its target. `*.` is left out.
  * Throws as `Resolver.lookup`: a CA that gets no answer must not issue either.
  */
-export async function lookupCaa(resolver: Resolver, name: string, signal: AbortSignal): Promise<CaaSet> {
+export async function lookupCaa(resolver: CaaLookup, name: string, signal: AbortSignal): Promise<CaaSet> {
   const labels = canonicalName(name).replace(/^\*\./, '').split('.');
   for (let depth = 0; depth < labels.length; depth += 1) {
     const at = labels.slice(depth).join('.');
@@ -25,7 +29,7 @@ export async function lookupCaa(resolver: Resolver, name: string, signal: AbortS
 
 /** Whether a CA may issue for a name of a certificate, as DNS says now. Throws as `lookupCaa`. */
 export async function checkCaa(
-  resolver: Resolver,
+  resolver: CaaLookup,
   name: string,
   question: Omit<CaaQuestion, 'wildcard'>,
   signal: AbortSignal,

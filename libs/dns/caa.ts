@@ -89,16 +89,11 @@ export function caaAllows(records: readonly CaaRecord[], question: CaaQuestion):
     return { allowed: true, reason: records.length === 0 ? 'there is no CAA record' : 'no CAA record restricts it' };
   }
   const issuers = relevant.map((record) => ({ record, issuer: issuerOf(record.value) }));
-  const ours = new Set(question.issuerDomains.map((name) => name.toLowerCase()));
-  if (ours.size === 0) {
-    const forbidden = issuers.every(({ issuer }) => issuer.domain === '');
-    return {
-      allowed: !forbidden,
-      reason: forbidden
-        ? `${relevant.map(caaText).join(' and ')} forbids every CA`
-        : 'the CA does not tell its name in CAA records',
-    };
+  if (issuers.every(({ issuer }) => issuer.domain === '')) {
+    return { allowed: false, reason: `${relevant.map(caaText).join(' and ')} forbids every CA` };
   }
+  const ours = new Set(question.issuerDomains.map((name) => name.toLowerCase()));
+  if (ours.size === 0) return { allowed: true, reason: 'the CA does not tell its name in CAA records' };
   const called = [...ours].join(' or ');
   const refusals: string[] = [];
   for (const { record, issuer } of issuers.filter((one) => ours.has(one.issuer.domain))) {

@@ -39,12 +39,14 @@ export interface ProviderDeps {
   allowPrograms: boolean;
 }
 
-/** A kind of provider: one file in `providers/`, one line in `providers.ts`. */
+/** A kind of provider: one file in `providers/`, and its place in the list of `providers.ts`. */
 export interface ProviderDefinition<Settings, Secret> {
   /** Name in the API: `cloudflare`. */
   name: string;
   /** What a person is told of it. */
   title: string;
+  /** The least that a credential needs at the provider, for the table of the README; from the provider's documentation. */
+  rights: string;
   /** What may be shown of a credential: addresses, ids, regions. */
   settings: z.ZodType<Settings>;
   /** What is sealed. */

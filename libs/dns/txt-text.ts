@@ -1,6 +1,13 @@
-/** The value as a character-string of a zone file (RFC 1035 §5.1): in quotation marks. */
+/** The parts of a value (ASCII) that are written as a character-string each: they have 255 bytes at the most (RFC 1035 §3.3). */
+export function stringsOf(value: string): string[] {
+  return value.match(/.{1,255}/gs) ?? [''];
+}
+
+/** The value as character-strings of a zone file (RFC 1035 §5.1): in quotation marks. */
 export function quoted(value: string): string {
-  return `"${value.replace(/["\\]/g, '\\$&')}"`;
+  return stringsOf(value)
+    .map((one) => `"${one.replace(/["\\]/g, '\\$&')}"`)
+    .join(' ');
 }
 
 /** The value that one or several character-strings stand for; what is not in quotation marks is the value itself. */

@@ -56,11 +56,15 @@ export function encodeRecord(name: string, type: number, klass: number, ttl: num
   return Buffer.concat([encodeName(name), uint16(type), uint16(klass), uint32(ttl), uint16(data.length), data]);
 }
 
-/** One string of TXT data. */
+/** TXT data: strings of 255 bytes at the most, which are one value together (RFC 1035 §3.3.14). */
 export function encodeText(value: string): Buffer {
   const bytes = Buffer.from(value, 'utf8');
-  if (bytes.length > 255) throw new Error('a TXT value of more than 255 bytes');
-  return Buffer.concat([Buffer.of(bytes.length), bytes]);
+  const parts: Buffer[] = [];
+  for (let at = 0; at === 0 || at < bytes.length; at += 255) {
+    const part = bytes.subarray(at, at + 255);
+    parts.push(Buffer.of(part.length), part);
+  }
+  return Buffer.concat(parts);
 }
 
 export interface WireRecord {

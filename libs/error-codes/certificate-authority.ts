@@ -9,6 +9,12 @@ export const authorityCodes = {
     'A rate limit of the CA',
     'Nothing: it is tried again when the CA says. Raise the limit with the CA if it persists.',
   ),
+  ca_budget_spent: entry(
+    429,
+    'retryable',
+    'A limit of the CA is used up',
+    'Nothing: the order goes on at the time in `detail`. A failed one would have waited too long: retry it then, use another account or CA, or raise the limit with the CA and in `CA_LIMITS`.',
+  ),
   ca_account_paused: entry(
     403,
     'permanent',
@@ -68,7 +74,7 @@ export const authorityCodes = {
     422,
     'retryable',
     'A CAA record forbids this CA',
-    'Add the CA to the CAA records of the domain, then retry.',
+    'Let the CAA records that `detail` names allow the CA (and the account and the method, where they name some), or remove them; then retry the order.',
   ),
   csr_rejected: entry(502, 'permanent', 'The CA refuses the certificate request', 'Try another key type.'),
   account_missing_at_ca: entry(
@@ -115,13 +121,13 @@ export const authorityCodes = {
     502,
     'retryable',
     'The challenge URL cannot be reached',
-    'Open port 80 to the world and let it lead to the challenge port.',
+    'Open port 80 to the world and let it lead to what answers: the challenge port, the host of the target, or the web server of the folder.',
   ),
   http01_wrong_answer: entry(
     502,
     'retryable',
     'The challenge URL gives another answer',
-    'See `evidence`: something else answers on port 80.',
+    'See `evidence`: something else answers on port 80. With `via: target` it has what each way gave.',
   ),
   ca_dns_problem: entry(502, 'restart', 'The CA could not resolve the name', 'Check the DNS records of the name.'),
   ca_connection_problem: entry(

@@ -6,7 +6,7 @@ export const dnsCodes = {
     502,
     'park',
     'The DNS provider refuses the credential',
-    'Replace the secret with PUT /v1/credentials/:id/secret: its orders go on by themselves. `detail` has the provider’s words.',
+    'Replace the secret with PUT /v1/credentials/:id/secret, or mend it at the provider and `POST /v1/credentials/:id/test`: its orders go on by themselves. `detail` has the provider’s words.',
   ),
   dns_zone_not_found: entry(
     502,
@@ -43,6 +43,12 @@ export const dnsCodes = {
     'retryable',
     'A name server of the zone does not show the record',
     'See `detail` for the name server: mend its transfer or its answer. It is looked at again until the CA’s deadline.',
+  ),
+  dns_record_awaited: entry(
+    409,
+    'retryable',
+    'A person has to make a TXT record',
+    'Make the record that `detail` names, and leave it until the order is validated. It is looked for by itself; `POST /v1/orders/:id/continue` does so at once. If the order has failed, retry it: it wants other values then.',
   ),
   dns_delegation_lame: entry(
     502,

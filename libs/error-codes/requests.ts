@@ -68,6 +68,12 @@ export const requestCodes = {
     'No challenge is named for a name',
     'Add a rule to `challenges` that matches the name, or a `challenge` for all others.',
   ),
+  webroot_not_allowed: entry(
+    422,
+    'permanent',
+    'A folder for http-01 that certline may not write to',
+    'Add the folder, or one above it, to WEBROOTS of the validation workers, then retry the order.',
+  ),
   wildcard_needs_dns_01: entry(422, 'permanent', 'A wildcard with http-01', 'Use dns-01 for wildcards.'),
   wildcard_covers_name: entry(422, 'permanent', 'A wildcard beside a name it covers', 'Leave out one of the two.'),
   too_many_names: entry(422, 'permanent', 'Too many names', 'Split the order.'),

@@ -8,6 +8,12 @@ export const targetCodes = {
     'The target does not answer',
     'Check that the host is up and its address right, or that the folder is there and mounted on the machine of the worker, and that a worker of its pool runs (`DEPLOYMENT_POOLS`).',
   ),
+  validation_unserved: entry(
+    503,
+    'retryable',
+    'No validation worker answers',
+    'Start one (`node services/validation-worker/main.ts`), then ask again.',
+  ),
   pool_unserved: entry(
     502,
     'retryable',

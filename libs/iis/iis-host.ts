@@ -65,6 +65,18 @@ export interface PfxImport {
   readers: readonly string[];
 }
 
+/** Answers to http-01 for a host to give by a listener of its own, beside its sites. */
+export interface ListenerWish {
+  port: number;
+  /** After this time it ends in any case. */
+  seconds: number;
+  /** Key authorizations by token. */
+  answers: Readonly<Record<string, string>>;
+}
+
+/** The web.config beside a challenge file, as the script write-challenge has them. */
+export type WebConfig = 'none' | 'mime' | 'mime-handlers' | 'any' | 'any-handlers' | 'full';
+
 /** One step of the test of a host, for a person. */
 export interface TestStep {
   step: 'connect' | 'host key' | 'rights' | 'iis' | 'stores';
@@ -82,6 +94,26 @@ export interface IisHost {
   apply(changes: readonly BindingChange[], signal: AbortSignal): Promise<void>;
   /** Takes a certificate with its key out of a store, unless something on the host still uses it: a binding, an ftp site or http.sys. */
   removeCertificate(thumbprint: string, store: string, signal: AbortSignal): Promise<'removed' | 'absent' | 'in use'>;
+  /**
+   * Answers challenges until its time is over, and calls `onListening` when it does: with the tokens that somebody else on the host has a
+   * listener for already, which are left to that. When all of them are, there is nothing to do, and it comes to its end at once. When the
+   * signal is aborted, or the connection lost, the listener on the host ends too.
+   */
+  listenForChallenges(
+    listener: ListenerWish,
+    onListening: (taken: readonly string[]) => void,
+    signal: AbortSignal,
+  ): Promise<void>;
+  /**
+   * Writes the answer to a challenge into the folder of a site; doing it again changes nothing. A web.config of somebody else stays. Throws
+   * `site_not_found`.
+   */
+  writeChallenge(
+    challenge: { siteId: number; token: string; keyAuthorization: string; webConfig: WebConfig },
+    signal: AbortSignal,
+  ): Promise<void>;
+  /** Takes it away, with the last one our web.config and the folders too; fine when nothing is there. */
+  removeChallenge(challenge: { siteId: number; token: string }, signal: AbortSignal): Promise<void>;
   /** What works, step by step, up to the first that does not. Never throws for what it finds. */
   test(signal: AbortSignal): Promise<TestStep[]>;
   /** Whether nobody but the host itself reaches this address of a binding: from here there is nothing to see. */

@@ -62,12 +62,28 @@ class LabHost implements IisHost {
     }
   }
 
+  async listenForChallenges(): Promise<never> {
+    return this.#answerNoChallenges();
+  }
+
+  async writeChallenge(): Promise<never> {
+    return this.#answerNoChallenges();
+  }
+
+  async removeChallenge(): Promise<never> {
+    return this.#answerNoChallenges();
+  }
+
   endpoint(ip: string, port: number): { host: string; port: number } {
     const found = this.#endpoints.find((one) => one.ip === bindingIp(ip) && one.port === port);
     if (found) return { host: found.host, port: found.listeningPort };
     throw new CertlineError('target_unreachable', `the host does not listen on ${ip}:${port}`, {
       evidence: { host: this.#url, ip, port },
     });
+  }
+
+  #answerNoChallenges(): never {
+    throw new CertlineError('target_refused', `${this.#url} is a simulated host, which answers no challenges`);
   }
 
   #remember(body: unknown): HostState {

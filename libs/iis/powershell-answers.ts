@@ -67,6 +67,16 @@ export const removeSchema = z.object({
   usedBy: z.array(z.string()),
 });
 
+/** `serve-challenges` when it listens, and at its end */
+export const listeningSchema = z.object({ listening: z.literal(true), taken: z.array(z.string()) });
+export const serveSchema = z.object({ served: z.number().int() });
+
+/** `write-challenge` */
+export const writeChallengeSchema = z.object({ file: z.string(), webConfig: z.enum(['none', 'written', 'kept']) });
+
+/** `remove-challenge` */
+export const removeChallengeSchema = z.object({ removed: z.boolean() });
+
 /** `test-host` */
 export const testSchema = z.object({
   user: z.string(),

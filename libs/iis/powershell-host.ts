@@ -1,15 +1,20 @@
 import type { z } from 'zod';
+import type { ErrorCode } from '../error-codes.ts';
 import { asCertlineError, CertlineError } from '../errors.ts';
 import { bindingIp } from './binding-information.ts';
-import type { BindingChange, HostState, IisHost, PfxImport, TestStep } from './iis-host.ts';
+import type { BindingChange, HostState, IisHost, ListenerWish, PfxImport, TestStep } from './iis-host.ts';
 import {
   applySchema,
   importSchema,
   inspectSchema,
+  listeningSchema,
   type ReadBack,
   refusalSchema,
+  removeChallengeSchema,
   removeSchema,
+  serveSchema,
   testSchema,
+  writeChallengeSchema,
 } from './powershell-answers.ts';
 import { hostError } from './problems.ts';
 import type { HostConnection, ScriptOptions, ScriptRunner } from './script-runner.ts';
@@ -86,6 +91,46 @@ class PowerShellHost implements IisHost {
     return result;
   }
 
+  async listenForChallenges(
+    { port, seconds, answers }: ListenerWish,
+    onListening: (taken: readonly string[]) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const pairs = Object.entries(answers).map(([token, keyAuthorization]) => ({ token, keyAuthorization }));
+    const onProgress = (said: unknown): void => {
+      const listening = listeningSchema.safeParse(said);
+      if (listening.success) onListening(listening.data.taken);
+    };
+    const limits = { timeoutMs: this.#options.readMs + seconds * 1_000, attended: { onProgress } };
+    try {
+      await this.#ask('serve-challenges', { port, seconds, answers: pairs }, serveSchema, signal, limits);
+    } catch (error) {
+      // How http.sys says that a program that does not share it has the port.
+      if (!hasCode(error, 'commit_conflict')) throw error;
+      throw new CertlineError('target_refused', `port ${port} belongs to a program on the host that is not IIS`, {
+        cause: error,
+      });
+    }
+  }
+
+  async writeChallenge(challenge: Parameters<IisHost['writeChallenge']>[0], signal: AbortSignal): Promise<void> {
+    try {
+      await this.#ask('write-challenge', challenge, writeChallengeSchema, signal, this.#changing);
+    } catch (error) {
+      if (!hasCode(error, 'plan_drifted')) throw error;
+      throw new CertlineError('site_not_found', `the host has no IIS site ${challenge.siteId}`, { cause: error });
+    }
+  }
+
+  async removeChallenge(challenge: { siteId: number; token: string }, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#ask('remove-challenge', challenge, removeChallengeSchema, signal, this.#changing);
+    } catch (error) {
+      // With its site the file is out of the web.
+      if (!hasCode(error, 'plan_drifted')) throw error;
+    }
+  }
+
   async test(signal: AbortSignal): Promise<TestStep[]> {
     const { steps, goOn } = await this.#testConnection(signal);
     if (!goOn) return steps;
@@ -156,6 +201,8 @@ class PowerShellHost implements IisHost {
     });
   }
 }
+
+const hasCode = (error: unknown, code: ErrorCode): boolean => error instanceof CertlineError && error.code === code;
 
 /** A change without what a plan says of it besides. */
 function bare(change: BindingChange): BindingChange {

@@ -29,22 +29,30 @@ export function scriptText(name: ScriptName): string {
 const bootstrap =
   '$l=@($input);$s=[Text.Encoding]::UTF8.GetString([Convert]::FromBase64String($l[0]));$l[1]|&([scriptblock]::Create($s))';
 
-/** The arguments of `powershell.exe` that make it run a script from stdin. No word needs quoting in any shell. */
-export const powershellArguments: readonly string[] = [
+// The same without $input, which has all of stdin read before the script begins: this one leaves what comes after two lines to the script.
+const attendedBootstrap =
+  '$i=[Console]::In;$s=[Text.Encoding]::UTF8.GetString([Convert]::FromBase64String($i.ReadLine()));$i.ReadLine()|&([scriptblock]::Create($s))';
+
+const argumentsFor = (command: string): readonly string[] => [
   '-NoProfile',
   '-NonInteractive',
   '-ExecutionPolicy',
   'Bypass',
   '-EncodedCommand',
-  Buffer.from(bootstrap, 'utf16le').toString('base64'),
+  Buffer.from(command, 'utf16le').toString('base64'),
 ];
 
+/** The arguments of `powershell.exe` that make it run a script from stdin. No word needs quoting in any shell. */
+export const powershellArguments = argumentsFor(bootstrap);
+/** The same for a script that is told by the end of stdin when to end. */
+export const attendedArguments = argumentsFor(attendedBootstrap);
+
 /** The command line that runs a script from stdin, the same for every script and request. */
-export function bootstrapCommand(): string {
-  return ['powershell.exe', ...powershellArguments].join(' ');
+export function bootstrapCommand(words = powershellArguments): string {
+  return ['powershell.exe', ...words].join(' ');
 }
 
-/** What to write to stdin, before closing it: the script's text and the request, a line each, ASCII whatever they hold. */
+/** What to write to stdin: the script's text and the request, a line each, ASCII whatever they hold. */
 export function stdinFor(script: string, request: object): string {
   // Windows PowerShell reads stdin in the code page of the console.
   const json = JSON.stringify(request).replace(

@@ -19,6 +19,11 @@ export interface Estate {
   countDrift(state: (typeof driftStates)[number]): Promise<number>;
   /** Places of targets that are not as they should be. */
   countDriftedPlaces(): Promise<number>;
+  countAccounts(): Promise<number>;
+  countCredentials(): Promise<number>;
+  /** Those whose orders are held until somebody mends them. */
+  countParkedAccounts(): Promise<number>;
+  countParkedCredentials(): Promise<number>;
   /** Whether a worker has said in the last minute that it takes the jobs of the queue. */
   isServed(queue: string): Promise<boolean>;
 }
@@ -31,6 +36,11 @@ const horizons = {
   '14d': 14 * day,
   '30d': 30 * day,
 };
+
+function setStates(gauge: Gauge<'state'>, all: number, parked: number): void {
+  gauge.set({ state: 'ok' }, Math.max(0, all - parked));
+  gauge.set({ state: 'parked' }, parked);
+}
 
 /** Gauges of the whole estate, read when scraped. One process (the scheduler) serves them, so that sums do not count twice. */
 export function registerEstateMetrics(registry: Registry, estate: Estate, clock: Clock): void {
@@ -92,6 +102,17 @@ export function registerEstateMetrics(registry: Registry, estate: Estate, clock:
   gauge('drifted_places', 'Places of all targets that are not as they should be.', [], async (places) => {
     places.set(await estate.countDriftedPlaces());
   });
+  gauge('accounts', 'Accounts; `parked`: the CA refuses it, and its orders are held.', ['state'], async (accounts) => {
+    setStates(accounts, await estate.countAccounts(), await estate.countParkedAccounts());
+  });
+  gauge(
+    'credentials',
+    'Credentials; `parked`: the DNS provider refuses it, and its orders are held.',
+    ['state'],
+    async (credentials) => {
+      setStates(credentials, await estate.countCredentials(), await estate.countParkedCredentials());
+    },
+  );
   gauge('certificates_expiring', 'Certificates that end within a time from now.', ['within'], async (expiring) => {
     const now = clock.now();
     for (const [within, ms] of Object.entries(horizons))

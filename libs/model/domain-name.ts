@@ -1,5 +1,5 @@
 import { domainToASCII } from 'node:url';
-import { parse } from 'tldts';
+import { getDomain, parse } from 'tldts';
 import { CertlineError, type Problem } from '../errors.ts';
 
 /** The most names a certificate may carry (Let's Encrypt, profile `classic`). */
@@ -34,6 +34,12 @@ export function nameCovers(certificateName: string, host: string): boolean {
   if (!name.startsWith('*.') || wanted.includes('*')) return false;
   const dot = wanted.indexOf('.');
   return dot > 0 && wanted.slice(dot) === name.slice(1);
+}
+
+/** What CAs count certificates by: the public suffix (also one of a private registry, as github.io) and the label before it; the name itself where there is none. */
+export function registeredDomain(name: string): string {
+  const bare = name.replace(/^\*\./, '');
+  return getDomain(bare, { allowPrivateDomains: true }) ?? bare;
 }
 
 const label = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { type ErrorCode, errorCodes } from '../error-codes.ts';
 import { keyTypes } from './certificate.ts';
-import { challengeMethodSchema, challengeRuleSchema } from './challenge-method.ts';
+import { challengeMethodSchema, challengeRuleSchema, dnsChallengeTypes } from './challenge-method.ts';
 
 export const orderStatuses = ['pending', 'validated', 'issued', 'deployed', 'failed', 'cancelled'] as const;
 export type OrderStatus = (typeof orderStatuses)[number];
@@ -101,33 +101,38 @@ const acmeOrderSchema = z.object({
 });
 export type AcmeOrderRef = z.infer<typeof acmeOrderSchema>;
 
-const presented = {
-  name: z.string(),
-  token: z.string(),
-  keyAuthorization: z.string(),
-  /** Ms since the epoch. */
-  expires: z.number(),
-};
+/** `expires`: end of the authorization, ms since the epoch. */
+const presented = { name: z.string(), expires: z.number() };
+const presentedHttp = { ...presented, type: z.literal('http-01'), token: z.string(), keyAuthorization: z.string() };
 
 /** A challenge whose answer is there, or may be, until the order drops it. It is saved before anything is written anywhere. */
-const presentedSchema = z.discriminatedUnion('type', [
+const presentedSchema = z.union([
   /** Answered from the store, until `expires` at the latest. */
-  z.object({ ...presented, type: z.literal('http-01') }),
-  /** A TXT record. What the order drops is on the list of what is to be cleaned up. */
+  z.object({ ...presentedHttp, via: z.literal('responder').default('responder') }),
+  /** Answered by the host of a target; `site` is the one whose folder takes the answer, null when only a listener can be had. */
+  z.object({ ...presentedHttp, via: z.literal('target'), target: z.string(), site: z.number().int().nullable() }),
+  /** A file. */
+  z.object({ ...presentedHttp, via: z.literal('webroot'), folder: z.string() }),
+  /** A TXT record. */
   z.object({
     ...presented,
-    type: z.literal('dns-01'),
-    credential: z.string(),
+    type: z.enum(dnsChallengeTypes),
+    /** Null where a person makes the record. */
+    credential: z.string().nullable(),
     /** Name of the record, after CNAMEs were followed, and the zone that it lies in. */
     record: z.string(),
     zone: z.string(),
     value: z.string(),
-    /** When it was first written, ms since the epoch. */
+    /** When it was first wanted, ms since the epoch. */
     since: z.number(),
   }),
 ]);
 export type PresentedChallenge = z.infer<typeof presentedSchema>;
-export type Presented<T extends PresentedChallenge['type']> = Extract<PresentedChallenge, { type: T }>;
+export type PresentedHttp<V extends 'responder' | 'target' | 'webroot' = 'responder' | 'target' | 'webroot'> = Extract<
+  PresentedChallenge,
+  { via: V }
+>;
+export type PresentedDns = Exclude<PresentedChallenge, { type: 'http-01' }>;
 
 /** Key and signing request of this epoch, saved before finalize; the key itself is sealed under its name. */
 const signingSchema = z.object({

@@ -103,7 +103,7 @@ export function redeployment(
   const { names, account, keyType } = certificate;
   const request: OrderRequest = {
     ...{ names, account, keyType, deploy },
-    challenge: first ? first.challenge : { type: 'http-01' },
+    challenge: first ? first.challenge : { type: 'http-01', via: 'responder' },
     challenges: first?.challenges ?? [],
     profile: first?.profile ?? null,
     preferredChain: first?.preferredChain ?? null,
@@ -221,6 +221,11 @@ export function resumed<T extends Order>(order: T, now: number): T {
     startedAt: null,
     parkedOn: null,
   };
+}
+
+/** Due now instead of later, because a person says so: epoch + 1, so that its job is a new one. Its deadline stays. */
+export function continued(order: PendingOrder, now: number): PendingOrder {
+  return { ...order, epoch: order.epoch + 1, updatedAt: now, nextAttemptAt: null };
 }
 
 /** Stages a failed order can be taken up from, the latest one last. */

@@ -61,6 +61,14 @@ const eventOf: Record<Outcome['kind'], OrderEventInput['type']> = {
   failed: 'order_failed',
 };
 
+/** Whether the stage has done nothing yet but wait. */
+function waited({ error, nextAttemptAt, attempts }: Order, stage: StageName): boolean {
+  return error !== null && nextAttemptAt !== null && attempts[stage] === 0;
+}
+
+const isSame = (one: Order['error'], other: Order['error']): boolean =>
+  one !== null && one.code === other?.code && one.detail === other.detail;
+
 export function createOrderRunner<S extends StageName>(stage: S, options: RunnerOptions): OrderRunner<S> {
   const { orders, producer, metrics, clock, random, retryDelayScale } = options;
 
@@ -152,7 +160,8 @@ export function createOrderRunner<S extends StageName>(stage: S, options: Runner
       const begun = await orders.save(
         order,
         { ...reached(order), nextAttemptAt: null, startedAt: now, updatedAt: now },
-        [started],
+        // A look at what has been waited for is no news: an order that waits for days would have nothing else in its history.
+        waited(order, stage) ? [] : [started],
       );
       if (begun === null) return { kind: 'stale' };
       metrics.stageWait.observe({ stage }, Math.max(0, now - dueAt) / 1000);
@@ -192,7 +201,11 @@ export function createOrderRunner<S extends StageName>(stage: S, options: Runner
       const event = { type: eventOf[kind], at: now, stage, code: error.code, detail: error.message, ...nextAttempt };
       // The account first: an order that is held while its account is not would wait for ever if this process died in between.
       if (kind === 'parked') await options.park(next.parkedOn ?? next.request.account, error);
-      const saved = await orders.save(run.order, next, [event]);
+      const saved = await orders.save(
+        run.order,
+        next,
+        kind === 'wait' && isSame(run.order.error, next.error) ? [] : [event],
+      );
       measure(run, saved === null ? 'stale' : kind, error.code);
       if (saved === null) return null;
       const { code, evidence } = error;

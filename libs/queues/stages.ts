@@ -83,6 +83,9 @@ export function hostRequestQueue(pool: string): string {
   return pool === defaultPool ? 'host-requests' : `host-requests-${pool}`;
 }
 
+/** Queue of the requests to validation workers, any of which takes them. */
+export const validationRequestQueue = 'validation-requests';
+
 /** Queue of the looks at the targets of a pool: whether they are as they should be. */
 export function driftQueue(pool: string): string {
   return pool === defaultPool ? 'drift' : `drift-${pool}`;

@@ -10,9 +10,11 @@ import type { Store } from '#libs/store/store';
 export interface DnsAccess {
   /**
    * Throws `credential_unknown`, `secret_unreadable`; the reason why the credential is parked, with the plan to park. That also is the plan of
-   * what the provider refuses the credential with, then or later; unless its secret was replaced meanwhile, then it is tried again.
+   * what the provider refuses the credential with, then or later; unless its settings or secret were changed meanwhile, then it is tried again.
    */
   open(credential: string): Promise<DnsProvider>;
+  /** As `open`, also when the credential is parked: whether it still has to be is found out by trying. */
+  openToTest(credential: string): Promise<DnsProvider>;
 }
 
 export interface DnsAccessDeps extends Pick<ProviderDeps, 'allowPrivate' | 'allowPrograms'> {
@@ -21,8 +23,16 @@ export interface DnsAccessDeps extends Pick<ProviderDeps, 'allowPrivate' | 'allo
   clock: Clock;
 }
 
+/** What a provider was opened with, as it is stored. */
+interface Opened {
+  sealed: string;
+  settings: string;
+}
+
 /** Seconds. The values are needed for a minute, and differ each time. */
 const ttlSeconds = 60;
+
+const settingsText = ({ provider, settings }: DnsCredential): string => JSON.stringify([provider, settings]);
 
 /** A provider with settings and secret that its definition has checked. Throws `secret_unreadable` for what another version has stored. */
 export async function openProvider(
@@ -41,8 +51,8 @@ export async function openProvider(
 }
 
 export function createDnsAccess({ store, box, clock, allowPrivate, allowPrograms }: DnsAccessDeps): DnsAccess {
-  /** Kept as long as their secret is the same: some hold a token for an hour. */
-  const open = new Map<string, { sealed: string; settings: string; provider: Promise<DnsProvider> }>();
+  /** Kept as long as secret and settings are the same: some hold a token for an hour. */
+  const open = new Map<string, Opened & { provider: Promise<DnsProvider> }>();
 
   function parse(id: string, name: string, sealed: string): unknown {
     try {
@@ -54,10 +64,15 @@ export function createDnsAccess({ store, box, clock, allowPrivate, allowPrograms
   }
 
   /** A refused credential is of no use to any order until somebody mends it: which may have been while the provider was asked. */
-  async function refusal(thrown: unknown, id: string, sealed: string): Promise<unknown> {
+  async function refusal(thrown: unknown, id: string, was: Opened): Promise<unknown> {
     if (!(thrown instanceof CertlineError) || thrown.code !== 'dns_credential_refused') return thrown;
     const { code, message, evidence } = thrown;
-    const isReplaced = (await store.secrets.get(credentialSecretName(id))) !== sealed;
+    const [credential, sealed] = await Promise.all([
+      store.credentials.get(id),
+      store.secrets.get(credentialSecretName(id)),
+    ]);
+    const isReplaced =
+      sealed !== was.sealed || (credential?.kind === 'dns' && settingsText(credential) !== was.settings);
     return new CertlineError(code, message, {
       plan: isReplaced ? { kind: 'retryable' } : { kind: 'park', on: id },
       ...(evidence ? { evidence } : {}),
@@ -65,12 +80,12 @@ export function createDnsAccess({ store, box, clock, allowPrivate, allowPrograms
     });
   }
 
-  function guarded(provider: DnsProvider, id: string, sealed: string): DnsProvider {
+  function guarded(provider: DnsProvider, id: string, was: Opened): DnsProvider {
     const guard =
       <A extends unknown[], R>(work: (...given: A) => Promise<R>) =>
       (...given: A): Promise<R> =>
         work(...given).catch(async (thrown: unknown) => {
-          throw await refusal(thrown, id, sealed);
+          throw await refusal(thrown, id, was);
         });
     return {
       ...provider,
@@ -80,29 +95,30 @@ export function createDnsAccess({ store, box, clock, allowPrivate, allowPrograms
     };
   }
 
-  return {
-    async open(id) {
-      const name = credentialSecretName(id);
-      const [credential, sealed] = await Promise.all([store.credentials.get(id), store.secrets.get(name)]);
-      if (credential?.kind !== 'dns' || sealed === null)
-        throw new CertlineError('credential_unknown', `there is no credential ${id} for DNS`);
-      if (credential.parked) {
-        const { code, detail } = credential.parked;
-        throw new CertlineError(code, detail, { plan: { kind: 'park', on: id } });
-      }
-      const settings = JSON.stringify([credential.provider, credential.settings]);
-      const known = open.get(id);
-      if (known?.sealed === sealed && known.settings === settings) return known.provider;
-      const deps = { clock, ttlSeconds, allowPrivate, allowPrograms };
-      const provider = openProvider(credential, parse(id, name, sealed), deps).then(
-        (opened) => guarded(opened, id, sealed),
-        async (thrown: unknown) => {
-          if (open.get(id)?.provider === provider) open.delete(id);
-          throw await refusal(thrown, id, sealed);
-        },
-      );
-      open.set(id, { sealed, settings, provider });
-      return provider;
-    },
-  };
+  async function obtain(id: string, evenParked: boolean): Promise<DnsProvider> {
+    const name = credentialSecretName(id);
+    const [credential, sealed] = await Promise.all([store.credentials.get(id), store.secrets.get(name)]);
+    if (credential?.kind !== 'dns' || sealed === null)
+      throw new CertlineError('credential_unknown', `there is no credential ${id} for DNS`);
+    if (credential.parked && !evenParked) {
+      const { code, detail } = credential.parked;
+      throw new CertlineError(code, detail, { plan: { kind: 'park', on: id } });
+    }
+    const settings = settingsText(credential);
+    const known = open.get(id);
+    if (known?.sealed === sealed && known.settings === settings) return known.provider;
+    const was = { sealed, settings };
+    const deps = { clock, ttlSeconds, allowPrivate, allowPrograms };
+    const provider = openProvider(credential, parse(id, name, sealed), deps).then(
+      (opened) => guarded(opened, id, was),
+      async (thrown: unknown) => {
+        if (open.get(id)?.provider === provider) open.delete(id);
+        throw await refusal(thrown, id, was);
+      },
+    );
+    open.set(id, { ...was, provider });
+    return provider;
+  }
+
+  return { open: (id) => obtain(id, false), openToTest: (id) => obtain(id, true) };
 }

@@ -11,6 +11,8 @@ export interface Keys {
   openOrders: string;
   /** Orders held until an account or a credential is mended. */
   parkedOrders(on: string): string;
+  /** Accounts, or credentials, whose orders are held. */
+  parked(kind: 'account' | 'credential'): string;
   /** Orders to deploy on a target, by the time they are due. */
   dueOrders(target: string): string;
   /** What a commit to a target's host changes, and what was there before, until the commit is verified. */
@@ -57,8 +59,18 @@ export interface Keys {
   challenge(token: string): string;
   /** What was written for challenges and is to be taken away, by the time it is due. */
   cleanUps: string;
-  /** The orders that want a TXT record, by what `dnsRecordName` makes of it. */
-  dnsRecord(record: string): string;
+  /** The orders that want what is written for a challenge, by `writtenName`. */
+  written(name: string): string;
+  /** There as long as an order wants its challenges answered by a listener on the host of a target. */
+  challengeListener(order: string, target: string): string;
+  /** What precedes the names of the counts of a limit: sorted sets, see `take-budget.lua`. */
+  caBudget(directory: string): string;
+  /** What an order has taken of the budget of its CA. */
+  caBudgetOrder(order: string): string;
+  /** There when a failed validation was counted. */
+  failedValidation(url: string): string;
+  /** There while the CA knows a certificate for this set of names, by account and set. */
+  issuedNames(account: string, set: string): string;
   lease(name: string): string;
 }
 
@@ -77,6 +89,7 @@ export function createKeys(namespace: string): Keys {
     ordersByName: under('orders:name'),
     openOrders: `${tag}:orders:open`,
     parkedOrders: under('orders:parked'),
+    parked: under('parked'),
     dueOrders: under('orders:due'),
     undo: under('undo'),
     targetOrders: under('orders:target'),
@@ -111,7 +124,12 @@ export function createKeys(namespace: string): Keys {
     apiKeys: `${tag}:api-keys`,
     challenge: under('challenge'),
     cleanUps: `${tag}:clean-ups`,
-    dnsRecord: under('dns-record'),
+    written: under('written'),
+    challengeListener: (order, target) => `${tag}:challenge-listener:${order}.${target}`,
+    caBudget: under('ca-budget'),
+    caBudgetOrder: under('ca-budget-order'),
+    failedValidation: under('failed-validation'),
+    issuedNames: (account, set) => `${tag}:issued-names:${account}.${set}`,
     lease: under('lease'),
   };
 }

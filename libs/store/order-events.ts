@@ -3,6 +3,7 @@ import type { Redis } from 'ioredis';
 import { z } from 'zod';
 import { type Order, orderStatuses, stageNames } from '../model/order.ts';
 import type { Keys } from './keys.ts';
+import { type ParkingEvent, parkingEventSchema } from './parking-events.ts';
 import type { Command } from './redis.ts';
 import { type TargetEvent, targetEventSchema } from './target-events.ts';
 
@@ -17,6 +18,11 @@ export const orderEventTypes = [
   'order_restarted',
   'order_parked',
   'order_resumed',
+  'order_continued',
+  /** A person has to make the TXT records of `detail`, or others than before. */
+  'records_wanted',
+  /** TXT records that a person was to make have done their service. */
+  'records_removable',
   'order_failed',
   'order_retried',
   'order_cancelled',
@@ -42,7 +48,7 @@ export type OrderEventInput = Pick<OrderEvent, 'type' | 'at'> &
 
 /** Events of one order that are kept; an order that is tried for months drops its oldest. */
 const historyLength = 200;
-/** Events of all orders and targets that are kept for live readers; each order has its own history. */
+/** Events of everything that are kept for live readers; each order has its own history. */
 export const streamLength = 10_000;
 /** How long a live reader rests after it got events, so that under load it reads many at once: nobody sees the difference. */
 const feedRestMs = 50;
@@ -75,9 +81,9 @@ export async function readHistory(redis: Redis, keys: Keys, orderId: string): Pr
   return (await redis.lrange(keys.orderHistory(orderId), 0, -1)).map(parseEvent);
 }
 
-/** An event of the stream: of an order, or of a target. */
-export type StreamEvent = OrderEvent | TargetEvent;
-const streamEventSchema = z.union([orderEventSchema, targetEventSchema]);
+/** An event of the stream: of an order, of a target, or of an account or credential. */
+export type StreamEvent = OrderEvent | TargetEvent | ParkingEvent;
+const streamEventSchema = z.union([orderEventSchema, targetEventSchema, parkingEventSchema]);
 
 /** A reader of events as they happen, over a connection of its own, shared by all of its listeners. */
 export interface EventFeed {

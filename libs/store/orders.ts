@@ -16,6 +16,7 @@ import type { Keys } from './keys.ts';
 import { type OrderEventInput, orderEventCommands } from './order-events.ts';
 import { pageOf } from './paging.ts';
 import { presentedCommands } from './presented.ts';
+import { recordEvents } from './record-events.ts';
 import type { Command } from './redis.ts';
 
 const day = 86_400_000;
@@ -202,11 +203,17 @@ export function createOrderStore(redis: Redis, keys: Keys): OrderStore {
       const commands = [
         recordCommand(keys, saved, write),
         ...indexCommands(keys, saved, previous),
-        ...orderEventCommands(keys, saved, events),
+        ...orderEventCommands(keys, saved, [...recordEvents(previous, saved), ...events]),
         ...also,
       ];
       const done = await redis.commit(keys.order(next.id), String(previous.version), write, JSON.stringify(commands));
-      return done === 1 ? saved : null;
+      if (done !== 1) return null;
+      // It never came to finalize. When this is lost it stays counted, which costs time and breaks no limit.
+      const isOver = saved.status === 'failed' || saved.status === 'cancelled';
+      if (isOver && saved.stage === 'validation') {
+        await redis.giveBackBudget(keys.caBudgetOrder(saved.id)).catch(() => 0);
+      }
+      return saved;
     },
 
     async list({ status, name, cursor, limit }) {

@@ -41,6 +41,8 @@ export interface RecordKeys<T> {
   byName?: { key: string; name: (record: T) => string };
   /** Further sorted sets: index name and score. */
   scores?: (record: T) => [index: string, score: number][];
+  /** What else is written when a record is made, changed or taken away (null); not with `put`, which does not know what was before. */
+  follows?: (record: T | null, previous: T | null) => Command[];
 }
 
 export function createRecordStore<T extends { id: string; createdAt: number }>(
@@ -70,6 +72,8 @@ export function createRecordStore<T extends { id: string; createdAt: number }>(
     return all;
   }
 
+  const following = (record: T | null, previous: T | null): Command[] => keys.follows?.(record, previous) ?? [];
+
   /** What takes the old name of a record away. */
   function forgetName(previous: T, next?: T): Command[] {
     if (!keys.byName) return [];
@@ -97,7 +101,7 @@ export function createRecordStore<T extends { id: string; createdAt: number }>(
 
     async create(record, also = []) {
       const write = randomUUID();
-      const all = JSON.stringify([...commands(record, write), ...also]);
+      const all = JSON.stringify([...commands(record, write), ...following(record, null), ...also]);
       if (!keys.byName) {
         await redis.commit(keys.record(record.id), '', write, all);
         return { record, created: true };
@@ -122,7 +126,10 @@ export function createRecordStore<T extends { id: string; createdAt: number }>(
         if (current === null) return null;
         const next = change(current.record);
         const write = randomUUID();
-        const all = JSON.stringify([...forgetName(current.record, next), ...commands(next, write), ...also]);
+        const all = JSON.stringify([
+          ...[...forgetName(current.record, next), ...commands(next, write)],
+          ...[...following(next, current.record), ...also],
+        ]);
         if (!keys.byName) {
           if ((await redis.commit(keys.record(id), current.version, write, all)) === 1) return next;
           continue;
@@ -144,6 +151,7 @@ export function createRecordStore<T extends { id: string; createdAt: number }>(
           ['DEL', keys.record(id)],
           ...indexes.map((index): Command => ['ZREM', index, id]),
           ...forgetName(current.record),
+          ...following(null, current.record),
           ...also,
         ];
         const done = await redis.commit(keys.record(id), current.version, randomUUID(), JSON.stringify(all));

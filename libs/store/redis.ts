@@ -21,6 +21,8 @@ declare module 'ioredis' {
     ): Result<string, Context>;
     saveDrift(report: string, ...rest: string[]): Result<[since: string, news: number] | null, Context>;
     placeOnce(key: string, value: string, lifeMs: string, commands: string): Result<string, Context>;
+    giveBackBudget(order: string): Result<number, Context>;
+    takeBudget(order: string, ...rest: string[]): Result<[] | [claim: number, at: number, words: string], Context>;
   }
 }
 
@@ -67,6 +69,8 @@ export function connectRedis(url: string, role: RedisRole, onError: (error: Erro
   redis.defineCommand('createNamed', { numberOfKeys: 1, lua: lua('create-named') });
   redis.defineCommand('replaceNamed', { numberOfKeys: 1, lua: lua('replace-named') });
   redis.defineCommand('placeOnce', { numberOfKeys: 1, lua: lua('place-once') });
+  redis.defineCommand('giveBackBudget', { numberOfKeys: 1, lua: lua('give-back-budget') });
+  redis.defineCommand('takeBudget', { numberOfKeys: 1, lua: lua('take-budget') });
   redis.defineCommand('saveDrift', { numberOfKeys: 1, lua: lua('save-drift') });
   redis.on('error', onError);
   return redis;

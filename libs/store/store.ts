@@ -1,11 +1,15 @@
 import { createHash } from 'node:crypto';
 import type { Redis } from 'ioredis';
+import { type Clock, systemClock } from '../clock.ts';
 import { type Account, accountSchema } from '../model/account.ts';
 import { type ApiKey, apiKeySchema } from '../model/api-key.ts';
+import { nameSetKey } from '../model/ca-limits.ts';
 import { type Certificate, certificateSchema } from '../model/certificate.ts';
 import { type Credential, credentialSchema } from '../model/credential.ts';
 import { type Target, targetSchema } from '../model/target.ts';
+import { type CaBudget, createCaBudget, redisTime } from './ca-budget.ts';
 import { type ChallengeAnswers, createChallengeAnswers } from './challenge-answers.ts';
+import { type ChallengeListeners, createChallengeListeners } from './challenge-listeners.ts';
 import { type CleanUps, createCleanUps } from './clean-ups.ts';
 import { createDriftReports, type DriftReports } from './drift-reports.ts';
 import { createDriftSchedule, type DriftSchedule } from './drift-schedule.ts';
@@ -14,6 +18,8 @@ import { createKeys, type Keys } from './keys.ts';
 import { createLeases, type Leases } from './leases.ts';
 import { type OrderEvent, readHistory } from './order-events.ts';
 import { createOrderStore, type OrderStore } from './orders.ts';
+import { parkingCommands } from './parking.ts';
+import type { ParkedKind } from './parking-events.ts';
 import { createRecordStore, type RecordStore } from './records.ts';
 import type { Command } from './redis.ts';
 
@@ -22,6 +28,8 @@ export interface CertificateStore extends Omit<RecordStore<Certificate>, 'create
   create(certificate: Omit<Certificate, 'chain'>, chainPem: string): Promise<Certificate>;
   getChain(name: string): Promise<string | null>;
   findByThumbprint(thumbprint: string): Promise<Certificate | null>;
+  /** Whether an account was given a certificate for exactly these names lately: another one is a renewal to the CA. */
+  hasIssued(account: string, names: readonly string[]): Promise<boolean>;
   /** Those of some thumbprints (upper-case hexadecimal) that are of certificates of certline. */
   knownThumbprints(thumbprints: readonly string[]): Promise<Set<string>>;
   /** Certificates whose end lies in (from, to], ms since the epoch. */
@@ -30,6 +38,12 @@ export interface CertificateStore extends Omit<RecordStore<Certificate>, 'create
   nextExpiry(now: number): Promise<number | null>;
   /** Certificates that ought to have been renewed by `now`. */
   countRenewalDue(now: number): Promise<number>;
+}
+
+/** Records that somebody may refuse, whose orders are then held: `parked` of a record is told of, and counted, by whoever it is changed. */
+export interface ParkingStore<T> extends Omit<RecordStore<T>, 'put'> {
+  /** Those whose orders are held. */
+  countParked(): Promise<number>;
 }
 
 /** Sealed secrets by name. */
@@ -52,23 +66,34 @@ export interface Store {
   orders: OrderStore;
   history(orderId: string): Promise<OrderEvent[]>;
   certificates: CertificateStore;
-  accounts: RecordStore<Account>;
+  accounts: ParkingStore<Account>;
   targets: RecordStore<Target>;
   expectations: ExpectationStore;
   driftReports: DriftReports;
   driftSchedule: DriftSchedule;
-  credentials: RecordStore<Credential>;
+  credentials: ParkingStore<Credential>;
   apiKeys: RecordStore<ApiKey>;
   secrets: SecretStore;
   challengeAnswers: ChallengeAnswers;
+  challengeListeners: ChallengeListeners;
   cleanUps: CleanUps;
   leases: Leases;
+  caBudget: CaBudget;
   /** Throws when Redis does not answer. */
   ping(): Promise<void>;
 }
 
-export function createStore(redis: Redis, namespace: string): Store {
+/** How long Let's Encrypt takes the same names again for a renewal (Boulder, wfe2: 120 days). */
+const renewalMemoryMs = 120 * 86_400_000;
+
+/** `clock`: for the time of events that follow from a change. */
+export function createStore(redis: Redis, namespace: string, clock: Pick<Clock, 'now'> = systemClock): Store {
   const keys = createKeys(namespace);
+  const parking = (kind: ParkedKind) => ({
+    follows: parkingCommands(keys, kind, () => clock.now()),
+    countParked: () => redis.scard(keys.parked(kind)),
+  });
+  const [ofAccounts, ofCredentials] = [parking('account'), parking('credential')];
   const certificates = createRecordStore(redis, certificateSchema, {
     record: keys.certificate,
     index: keys.certificates,
@@ -86,12 +111,17 @@ export function createStore(redis: Redis, namespace: string): Store {
       async create(certificate, chainPem) {
         const chain = createHash('sha256').update(chainPem).digest('hex');
         const record = { ...certificate, chain };
+        const issued = keys.issuedNames(record.account, nameSetKey(record.names));
         await certificates.create(record, [
+          ['SET', issued, '1', 'PX', String(renewalMemoryMs)],
+          // The next one that its order asks for counts anew at the CA.
+          ['DEL', keys.caBudgetOrder(record.order)],
           ['SET', keys.chain(chain), chainPem, 'NX'],
           ['HSET', keys.certificateByThumbprint, certificate.thumbprint, certificate.id],
         ]);
         return record;
       },
+      hasIssued: async (account, names) => (await redis.exists(keys.issuedNames(account, nameSetKey(names)))) === 1,
       async findByThumbprint(thumbprint) {
         const id = await redis.hget(keys.certificateByThumbprint, thumbprint);
         return id === null ? null : certificates.get(id);
@@ -117,14 +147,18 @@ export function createStore(redis: Redis, namespace: string): Store {
       },
       countRenewalDue: (now) => redis.zcount(keys.certificatesByRenewal, '-inf', now),
     },
-    accounts: createRecordStore(redis, accountSchema, {
-      record: keys.account,
-      index: keys.accounts,
-      byName: {
-        key: keys.accountByContact,
-        name: ({ directory, email }) => `${directory} ${email.toLowerCase()}`,
-      },
-    }),
+    accounts: {
+      ...createRecordStore(redis, accountSchema, {
+        record: keys.account,
+        index: keys.accounts,
+        byName: {
+          key: keys.accountByContact,
+          name: ({ directory, email }) => `${directory} ${email.toLowerCase()}`,
+        },
+        follows: ofAccounts.follows,
+      }),
+      countParked: ofAccounts.countParked,
+    },
     targets: createRecordStore(redis, targetSchema, {
       record: keys.target,
       index: keys.targets,
@@ -136,14 +170,18 @@ export function createStore(redis: Redis, namespace: string): Store {
     expectations: createExpectations(redis, keys),
     driftReports: createDriftReports(redis, keys),
     driftSchedule: createDriftSchedule(redis, keys),
-    credentials: createRecordStore(redis, credentialSchema, {
-      record: keys.credential,
-      index: keys.credentials,
-      byName: {
-        key: keys.credentialByName,
-        name: ({ name }) => name.toLowerCase(),
-      },
-    }),
+    credentials: {
+      ...createRecordStore(redis, credentialSchema, {
+        record: keys.credential,
+        index: keys.credentials,
+        byName: {
+          key: keys.credentialByName,
+          name: ({ name }) => name.toLowerCase(),
+        },
+        follows: ofCredentials.follows,
+      }),
+      countParked: ofCredentials.countParked,
+    },
     apiKeys: createRecordStore(redis, apiKeySchema, {
       record: keys.apiKey,
       index: keys.apiKeys,
@@ -162,8 +200,10 @@ export function createStore(redis: Redis, namespace: string): Store {
       },
     },
     challengeAnswers: createChallengeAnswers(redis, keys),
+    challengeListeners: createChallengeListeners(redis, keys),
     cleanUps: createCleanUps(redis, keys),
     leases: createLeases(redis, keys),
+    caBudget: createCaBudget(redis, keys, () => redisTime(redis)),
     async ping() {
       await redis.ping();
     },

@@ -14,7 +14,7 @@ import { type Route, route } from './route.ts';
 import { accountView, pageOf, pageQuery, viewAccount } from './views.ts';
 
 export interface AccountRoutesDeps {
-  accounts: RecordStore<Account>;
+  accounts: Omit<RecordStore<Account>, 'put'>;
   orders: Pick<OrderStore, 'parked' | 'get' | 'save'>;
   producer: Pick<Producer, 'enqueue'>;
   /** Null in a process without a master key: it can list accounts, not register them. */
@@ -125,7 +125,7 @@ export function accountRoutes({ accounts, orders, producer, registrar, clock }: 
         const { record, created } = existing
           ? { record: registered, created: false }
           : await accounts.create(registered);
-        if (existing) await accounts.put(registered);
+        if (existing) await accounts.update(existing.id, () => registered);
         await resumeOrders(record.id, { orders, producer, clock });
         return {
           status: created ? 201 : 200,

@@ -1,6 +1,6 @@
 import express, { type Express, type RequestHandler, type Response } from 'express';
 import { rateLimit } from 'express-rate-limit';
-import { challengePath } from '#libs/challenges/http-01';
+import { challengePath } from '#libs/challenges/http-check';
 import { CertlineError } from '#libs/errors';
 import type { ApiKey } from '#libs/model/api-key';
 import type { Resources } from '#libs/service/resources';

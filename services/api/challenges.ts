@@ -1,5 +1,5 @@
 import type { RequestListener, ServerResponse } from 'node:http';
-import { challengePath } from '#libs/challenges/http-01';
+import { challengePath } from '#libs/challenges/http-check';
 
 /** Characters of a token (RFC 8555 §8.1: base64url). */
 const tokenForm = /^[A-Za-z0-9_-]{1,256}$/;

@@ -2,121 +2,72 @@ import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import type { Clock } from '#libs/clock';
 import { CertlineError } from '#libs/errors';
-import { type Credential, credentialSecretName, type PlainSecret, type SshSecret } from '#libs/model/credential';
+import { type Credential, credentialSecretName } from '#libs/model/credential';
+import { toAsciiName } from '#libs/model/domain-name';
 import { newId } from '#libs/model/ids';
+import { type CredentialTest, credentialTestSchema } from '#libs/model/validation-checks';
+import type { ValidationRequests } from '#libs/queues/validation-requests';
 import type { RecordStore } from '#libs/store/records';
 import type { SecretBox } from '#libs/store/secret-box';
 import type { SecretStore } from '#libs/store/store';
+import {
+  changedCredential,
+  credentialBody,
+  credentialChange,
+  described,
+  isSameUser,
+  newCredential,
+  readSecret,
+  type Secret,
+  secretBody,
+} from './credential-bodies.ts';
 import { type CredentialUsersDeps, requireUnused } from './credential-users.ts';
-import { dnsProviderNames, readDnsCredential } from './dns-credentials.ts';
 import { invalid } from './field-problems.ts';
 import { type ResumeDeps, resumeOrders } from './resume-orders.ts';
 import { type Route, route } from './route.ts';
-import { methodOf, readSshSecret, sshSecretFields } from './ssh-secrets.ts';
 import { credentialView, pageOf, pageQuery, viewCredential } from './views.ts';
 
 export interface CredentialRoutesDeps extends Omit<CredentialUsersDeps, 'orders'> {
-  credentials: RecordStore<Credential>;
+  credentials: Omit<RecordStore<Credential>, 'put'>;
   secrets: Pick<SecretStore, 'get' | 'putting' | 'removing'>;
   /** Null in a process without a master key: it can list credentials, not keep secrets. */
   box: SecretBox | null;
   orders: ResumeDeps['orders'] & CredentialUsersDeps['orders'];
   producer: ResumeDeps['producer'];
+  validation: Pick<ValidationRequests, 'testCredential'>;
   clock: Clock;
 }
 
-const name = z.string().min(1).max(100);
-const line = z.string().regex(/^[^\p{Cc}]+$/u, 'without control characters');
-const plainSecret = line.max(1_000).describe('The password of PFX files, or what signs the deliveries to a webhook');
-
-const fields = z.record(z.string(), z.unknown());
-
-const credentialBody = z.discriminatedUnion(
-  'kind',
-  [
-    z
-      .strictObject({
-        name,
-        kind: z.literal('ssh'),
-        username: line.max(256).describe('The account to log in with; of a domain: `user@domain`'),
-        ...sshSecretFields,
-      })
-      .describe('A login for hosts'),
-    z.strictObject({ name, kind: z.literal('secret'), secret: plainSecret }).describe('What other targets need'),
-    z
-      .strictObject({
-        name,
-        kind: z.literal('dns'),
-        provider: z.string().describe(dnsProviderNames.join(', ')),
-        settings: fields.default({}).describe('What may be shown of it'),
-        secret: fields.describe('What is sealed'),
-      })
-      .describe('What writes TXT records at a DNS provider: the README has the fields of each'),
-  ],
-  { error: ({ code }) => (code === 'invalid_union' ? 'one of ssh, secret, dns' : undefined) },
-);
-type CredentialBody = z.output<typeof credentialBody>;
-
-const secretBody = z.strictObject({ ...sshSecretFields, secret: z.union([plainSecret, fields]).optional() });
 const deleteQuery = z.strictObject({
   leaveRecords: z.enum(['true', 'false']).optional().describe('`true`: TXT records that it has written may stay'),
 });
-type SecretBody = z.output<typeof secretBody>;
 
-type Secret = SshSecret | PlainSecret | object;
+const testBody = z
+  .strictObject({
+    zone: z
+      .string()
+      .max(300)
+      .refine((text) => toAsciiName(text)?.startsWith('*') === false, 'a zone, or a name in it')
+      .optional()
+      .describe('Where to write; the first zone that the credential can see when it is left out'),
+  })
+  .optional();
+const testView = credentialTestSchema.extend({
+  ok: z.boolean().describe('Whether all steps are'),
+  zones: credentialTestSchema.shape.zones.describe(
+    'Zones that the credential can see; null where the provider does not tell',
+  ),
+});
 
-/** The secret of a request for a credential of a kind. Throws `request_invalid` with the field that is wrong. */
-async function readSecret(credential: Credential, { secret, ...login }: SecretBody): Promise<Secret> {
-  const { kind } = credential;
-  if (kind === 'ssh') {
-    if (secret === undefined) return readSshSecret(login);
-    throw invalid('secret', 'request_invalid', 'this credential is a login: give a private key or a password');
-  }
-  const [other] = Object.keys(login);
-  if (other !== undefined) throw invalid(other, 'request_invalid', 'this credential is no login: give a secret');
-  if (secret === undefined) throw invalid('secret', 'request_invalid', 'give the secret');
-  const { provider, settings } = kind === 'dns' ? credential : { provider: null, settings: null };
-  if (typeof secret === 'string') {
-    if (provider === null) return { secret };
-    throw invalid('secret', 'request_invalid', `this credential is for ${provider}: give an object with its fields`);
-  }
-  if (provider === null) throw invalid('secret', 'request_invalid', 'this credential is a single secret: give a text');
-  return (await readDnsCredential(provider, { settings, secret })).secret;
-}
+/** Whether a test shows that the provider takes the credential. */
+const isTaken = ({ steps }: CredentialTest): boolean =>
+  (['write', 'remove'] as const).every((needed) => steps.some(({ step, ok }) => ok && step === needed));
 
-/** A record with what can be told of its new secret; one that was held is no more. */
-function described(credential: Credential, secret: Secret): Credential {
-  if (credential.kind === 'dns') return { ...credential, parked: null };
-  return credential.kind === 'secret' ? credential : { ...credential, method: methodOf(secret as SshSecret) };
-}
-
-async function newCredential(
-  id: string,
-  body: CredentialBody,
-  now: number,
-): Promise<{ wanted: Credential; secret: Secret }> {
-  const record = { id, name: body.name, createdAt: now };
-  if (body.kind === 'secret') return { wanted: { ...record, kind: body.kind }, secret: { secret: body.secret } };
-  if (body.kind === 'dns') {
-    const { provider } = body;
-    const { settings, secret } = await readDnsCredential(provider, body);
-    return { wanted: { ...record, kind: body.kind, provider, settings, parked: null }, secret };
-  }
-  const { name: _name, kind, username, ...login } = body;
-  const secret = readSshSecret(login);
-  return { wanted: { ...record, kind, username, method: methodOf(secret) }, secret };
-}
-
-/** Whether two credentials are the same but for name and secret. */
-const isSameUser = (a: Credential, b: Credential): boolean => {
-  if (a.kind === 'ssh' && b.kind === 'ssh') return a.username === b.username;
-  if (a.kind === 'dns' && b.kind === 'dns')
-    return a.provider === b.provider && isDeepStrictEqual(a.settings, b.settings);
-  return a.kind === b.kind;
-};
+/** Thrown when a credential is not what it was when its change was checked. */
+class Overtaken extends Error {}
 
 export function credentialRoutes(deps: CredentialRoutesDeps): Route[] {
-  const { credentials, secrets, box, orders, producer, clock } = deps;
+  const { credentials, secrets, box, orders, producer, validation, clock } = deps;
   const tag = 'Credentials';
 
   async function find(id: string | undefined): Promise<Credential> {
@@ -130,10 +81,41 @@ export function credentialRoutes(deps: CredentialRoutesDeps): Route[] {
   }
   const seal = (id: string, secret: Secret): string => openBox().seal(credentialSecretName(id), JSON.stringify(secret));
 
-  async function hasSecret(id: string, secret: Secret): Promise<boolean> {
+  async function openSecret(id: string): Promise<string | null> {
     const name = credentialSecretName(id);
     const sealed = await secrets.get(name);
-    return sealed !== null && openBox().open(name, sealed).toString() === JSON.stringify(secret);
+    return sealed === null ? null : openBox().open(name, sealed).toString();
+  }
+  const nameTaken = (detail: string): CertlineError => invalid('name', 'name_taken', detail);
+
+  /** A credential with some fields changed; on top of what others change at the same time. */
+  async function change(id: string | undefined, body: z.output<typeof credentialChange>): Promise<Credential> {
+    for (;;) {
+      const before = await find(id);
+      const { wanted, secret } = await changedCredential(before, body, async () =>
+        JSON.parse((await openSecret(before.id)) ?? 'null'),
+      );
+      const also = secret === null ? [] : [secrets.putting(credentialSecretName(before.id), seal(before.id, secret))];
+      const unchanged = (current: Credential): Credential => {
+        if (!isDeepStrictEqual(current, before)) throw new Overtaken();
+        return wanted;
+      };
+      try {
+        const changed = await credentials.update(before.id, unchanged, also);
+        if (changed !== null) return changed;
+      } catch (error) {
+        if (error instanceof CertlineError && error.code === 'name_taken') throw nameTaken(error.message);
+        if (!(error instanceof Overtaken)) throw error;
+      }
+    }
+  }
+
+  /** Lets the orders of a credential go on that was `parked` when it was tested, unless it was refused anew. */
+  async function release({ id }: Credential, parked: unknown): Promise<void> {
+    const now = await credentials.update(id, (current) =>
+      current.kind === 'dns' && isDeepStrictEqual(current.parked, parked) ? { ...current, parked: null } : current,
+    );
+    if (now?.kind === 'dns' && now.parked === null) await resumeOrders(id, { orders, producer, clock });
   }
 
   return [
@@ -158,13 +140,13 @@ export function credentialRoutes(deps: CredentialRoutesDeps): Route[] {
         const { record, created } = await credentials.create(wanted, [
           secrets.putting(credentialSecretName(id), seal(id, secret)),
         ]);
-        if (!created && (!isSameUser(record, wanted) || !(await hasSecret(record.id, secret)))) {
-          const differs =
-            record.kind === 'dns' && !isSameUser(record, wanted)
-              ? 'another provider or other settings, which stay: take another name'
-              : `another login or secret; PUT /v1/credentials/${record.id}/secret replaces its secret`;
-          const detail = `${record.id} has the name ${body.name} and ${differs}`;
-          throw new CertlineError('name_taken', detail, { problems: [{ path: 'name', code: 'name_taken', detail }] });
+        const isSame = isSameUser(record, wanted);
+        if (!created && !(isSame && (await openSecret(record.id)) === JSON.stringify(secret))) {
+          const { id: other } = record;
+          const how = isSame
+            ? `has another secret, which PUT /v1/credentials/${other}/secret replaces`
+            : `is not the same: PATCH /v1/credentials/${other} changes settings or username, PUT /v1/credentials/${other}/secret the secret; or take another name`;
+          throw nameTaken(`${other} has the name ${body.name} and ${how}`);
         }
         return {
           status: created ? 201 : 200,
@@ -217,6 +199,51 @@ export function credentialRoutes(deps: CredentialRoutesDeps): Route[] {
         ]);
         await resumeOrders(id, { orders, producer, clock });
         return { status: 200, json: viewCredential(replaced ?? (await find(id))) };
+      },
+    }),
+    route({
+      method: 'patch',
+      path: '/v1/credentials/:id',
+      scope: 'admin',
+      tag,
+      summary: 'Change a credential',
+      description:
+        'What is left out stays; kind and provider do in any case. With `settings` or `secret`, also the same again, orders that were held for it go on. Its targets use another `username` from their next deployment on.',
+      body: credentialChange,
+      answers: { 200: { description: 'The changed credential', schema: credentialView } },
+      errors: ['not_found', 'name_taken', 'master_key_missing'],
+      async handle({ params, body }) {
+        const changed = await change(params.id, body);
+        if (body.settings || body.secret) await resumeOrders(changed.id, { orders, producer, clock });
+        return { status: 200, json: viewCredential(changed) };
+      },
+    }),
+    route({
+      method: 'post',
+      path: '/v1/credentials/:id/test',
+      scope: 'admin',
+      tag,
+      summary: 'Try a credential for DNS',
+      description:
+        'Writes a TXT record at `_acme-challenge.certline-test-….<zone>`, looks for it at every name server of the zone, and takes it away; step by step, up to the first that fails. When the provider takes a credential that was parked, its orders go on. A login for hosts is tried with `POST /v1/targets/:id/test`.',
+      body: testBody,
+      answers: { 200: { description: 'What works', schema: testView } },
+      errors: ['not_found', 'validation_unserved'],
+      async handle({ params, body, signal }) {
+        const credential = await find(params.id);
+        const { id, kind } = credential;
+        if (credential.kind !== 'dns') {
+          const how = kind === 'ssh' ? ': POST /v1/targets/:id/test tries it with a target' : '';
+          throw invalid(
+            'id',
+            'request_invalid',
+            `${id} is of kind ${kind}, only those of kind dns can be tested${how}`,
+          );
+        }
+        const zone = body?.zone === undefined ? null : toAsciiName(body.zone);
+        const test = await validation.testCredential(id, zone, signal);
+        if (isTaken(test)) await release(credential, credential.parked);
+        return { status: 200, json: { ok: test.steps.every(({ ok }) => ok), ...test } };
       },
     }),
     route({

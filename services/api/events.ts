@@ -6,7 +6,7 @@ import type { Target } from '#libs/model/target';
 import type { EventFeed, OrderEvent, StreamEvent } from '#libs/store/order-events';
 import { openEventStream } from './event-stream.ts';
 import { type Route, route } from './route.ts';
-import { eventView, targetEventView, viewEvent, viewTargetEvent } from './views.ts';
+import { eventView, parkingEventView, targetEventView, viewEvent, viewStreamEvent } from './views.ts';
 
 export interface EventRoutesDeps {
   findOrder(id: string): Promise<Order | null>;
@@ -31,7 +31,7 @@ const allQuery = z.strictObject({
   target: z.string().optional().describe('The events of this target; with `order` those of both'),
 });
 
-/** Server-sent events of orders and targets. */
+/** Server-sent events of orders, targets, accounts and credentials. */
 export function eventRoutes({ findOrder, findTarget, history, feed }: EventRoutesDeps): Route[] {
   async function requireOrder(id: string): Promise<Order> {
     const order = await findOrder(id);
@@ -84,7 +84,7 @@ export function eventRoutes({ findOrder, findTarget, history, feed }: EventRoute
       stream.begin();
       // Without ids: those of different orders are no positions to come back to.
       unsubscribe = feed.subscribe((event) => {
-        if (wanted(event)) stream.send(event.type, 'order' in event ? viewEvent(event) : viewTargetEvent(event));
+        if (wanted(event)) stream.send(event.type, viewStreamEvent(event));
       });
       await stream.ended;
     } finally {
@@ -123,14 +123,14 @@ export function eventRoutes({ findOrder, findTarget, history, feed }: EventRoute
       path: '/v1/events',
       scope: 'orders:read',
       tag: 'Orders',
-      summary: 'Follow all orders and targets',
+      summary: 'Follow everything',
       description:
-        'Server-sent events of every order, those with several targets and their parts among them, and of every target, as they happen. They begin when the answer does; what was missed is in `GET /v1/orders/:id/events` and `GET /v1/drift`.',
+        'Server-sent events of every order, those with several targets and their parts among them, of every target, and of accounts and credentials whose orders are held or go on, as they happen. They begin when the answer does; what was missed is in `GET /v1/orders/:id/events`, `GET /v1/drift`, and `parked` of accounts and credentials.',
       query: allQuery,
       answers: {
         200: {
           description: 'Events; the data of each is one of these',
-          schema: z.union([eventView, targetEventView]),
+          schema: z.union([eventView, targetEventView, parkingEventView]),
           type: 'text/event-stream',
         },
       },
@@ -141,7 +141,8 @@ export function eventRoutes({ findOrder, findTarget, history, feed }: EventRoute
           throw new CertlineError('not_found', `there is no target ${target}`);
         const wanted = (event: StreamEvent): boolean =>
           (order === undefined && target === undefined) ||
-          ('order' in event ? event.order === order : event.target === target);
+          ('order' in event && event.order === order) ||
+          ('target' in event && event.target === target);
         return { stream: (response) => live(wanted, signal, response) };
       },
     }),

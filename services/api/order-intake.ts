@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { CertlineError, type Problem } from '#libs/errors';
+import { CertlineError, type ErrorCode, type Problem } from '#libs/errors';
 import type { Account } from '#libs/model/account';
 import { keyTypes } from '#libs/model/certificate';
 import type { Credential } from '#libs/model/credential';
@@ -10,7 +10,7 @@ import { newOrder } from '#libs/model/transitions';
 import { deployBody } from './deploy-body.ts';
 import { type DeploymentView, noThumbprint } from './deployment-view.ts';
 import { invalid, noting, refusal } from './field-problems.ts';
-import { createHostPlans, type HostPlans, type HostPlansDeps } from './host-plans.ts';
+import { createHostPlans, type HostPlans, type HostPlansDeps, hostErrors, planErrors } from './host-plans.ts';
 import { type Challenges, challengeBody, challengesBody, readChallenges, requireMethods } from './read-challenges.ts';
 import { deployOf } from './read-deploy.ts';
 import { namePolicyOf, siteNamesOf } from './site-names.ts';
@@ -33,16 +33,30 @@ export const orderBody = z.strictObject({
 });
 export type OrderBody = z.output<typeof orderBody>;
 
+/** What a request for an order is refused with. */
+export const intakeErrors: ErrorCode[] = [
+  ...(['names_missing', 'name_invalid', 'name_is_ip_address', 'name_not_public', 'name_is_public_suffix'] as const),
+  ...(['wildcard_needs_dns_01', 'wildcard_covers_name', 'too_many_names', 'site_has_no_names'] as const),
+  ...(['account_unknown', 'credential_unknown', 'challenge_unsupported', 'challenge_unmatched'] as const),
+  ...planErrors,
+  ...hostErrors,
+];
+
 export interface IntakeDeps extends HostPlansDeps {
   findAccount(id: string): Promise<Account | null>;
   findCredential(id: string): Promise<Credential | null>;
 }
 
+export interface Preview {
+  request: OrderRequest;
+  deployments(): Promise<DeploymentView[]>;
+}
+
 /** What becomes of a request for an order. Both check all of it, store nothing and call no CA; both throw with every field that is wrong. */
 export interface Intake {
   order(body: OrderBody, signal: AbortSignal): Promise<PendingOrder>;
-  /** As `order`, with what would be deployed; throws when the only host does not answer. */
-  preview(body: OrderBody, signal: AbortSignal): Promise<{ request: OrderRequest; deployments: DeploymentView[] }>;
+  /** As `order`, with what would be deployed when that is asked for, which throws when the only host does not answer. */
+  preview(body: OrderBody, signal: AbortSignal): Promise<Preview>;
 }
 
 /** Names of a site; those that no public CA validates are left out and told, since nobody typed them. */
@@ -101,6 +115,12 @@ async function typedNames(
   return [];
 }
 
+/** The one place that a request names: its source, or the target it deploys to. */
+function placeOf({ source, deploy }: OrderBody): { target: string; site: number | null } | null {
+  if (source) return source;
+  return deploy?.target === undefined ? null : { target: deploy.target, site: deploy.site ?? null };
+}
+
 export function createIntake({ findAccount, findCredential, ...hosts }: IntakeDeps): Intake {
   async function accountOf({ account: id }: OrderBody): Promise<Account> {
     const account = await findAccount(id);
@@ -110,7 +130,9 @@ export function createIntake({ findAccount, findCredential, ...hosts }: IntakeDe
 
   async function requestOf(body: OrderBody, plans: HostPlans, signal: AbortSignal): Promise<OrderRequest> {
     const problems: Problem[] = [];
-    const challenges = await noting(problems, () => readChallenges(body, findCredential));
+    const challenges = await noting(problems, () =>
+      readChallenges(body, { findCredential, findTarget: hosts.findTarget, place: placeOf(body) }),
+    );
     const account = await noting(problems, () => accountOf(body));
     const typed = await noting(problems, () => typedNames(body, account, challenges));
     const deploy = await noting(problems, () => deployOf(body.deploy, body.source, plans.target));
@@ -143,7 +165,7 @@ export function createIntake({ findAccount, findCredential, ...hosts }: IntakeDe
       const plans = createHostPlans(hosts);
       const request = await requestOf(body, plans, signal);
       const certificate = { names: request.names, thumbprint: noThumbprint };
-      return { request, deployments: await plans.preview(request.deploy, certificate, signal) };
+      return { request, deployments: () => plans.preview(request.deploy, certificate, signal) };
     },
   };
 }

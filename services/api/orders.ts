@@ -1,17 +1,17 @@
 import { z } from 'zod';
 import type { Clock } from '#libs/clock';
-import { CertlineError, type ErrorCode } from '#libs/errors';
+import { CertlineError } from '#libs/errors';
 import type { Logger } from '#libs/logging';
-import { challengeTypes, methodFor } from '#libs/model/challenge-method';
 import { toAsciiName } from '#libs/model/domain-name';
 import { isInHand, type Order, orderStatuses, stageNames } from '#libs/model/order';
 import { cancelled, isCancellable, retried, retryableStages } from '#libs/model/transitions';
 import type { Producer } from '#libs/queues/producer';
+import type { ValidationRequests } from '#libs/queues/validation-requests';
 import type { OrderEventInput } from '#libs/store/order-events';
 import type { OrderStore } from '#libs/store/orders';
-import { deploymentView } from './deployment-view.ts';
-import { hostErrors, planErrors } from './host-plans.ts';
-import { type Intake, orderBody } from './order-intake.ts';
+import { continuedByHand } from './continue-order.ts';
+import { type Intake, intakeErrors, orderBody } from './order-intake.ts';
+import { orderPreview } from './order-preview.ts';
 import { createOrderPlacer, enqueueOrder, idempotencyHeader } from './place-order.ts';
 import { type Route, route } from './route.ts';
 import { orderView, pageOf, pageQuery, viewOrder } from './views.ts';
@@ -20,6 +20,7 @@ export interface OrderRoutesDeps {
   orders: OrderStore;
   producer: Pick<Producer, 'enqueue'>;
   intake: Intake;
+  validation: Pick<ValidationRequests, 'check'>;
   clock: Clock;
   log: Logger;
 }
@@ -29,26 +30,6 @@ const json = { description: 'The order', schema: orderView };
 const listQuery = pageQuery.extend({
   status: z.enum(orderStatuses).optional(),
   name: z.string().optional().describe('Orders for this name'),
-});
-const nameErrors: ErrorCode[] = [
-  'names_missing',
-  'name_invalid',
-  'name_is_ip_address',
-  'name_not_public',
-  'name_is_public_suffix',
-  'wildcard_needs_dns_01',
-  'wildcard_covers_name',
-  'too_many_names',
-];
-const intakeErrors: ErrorCode[] = [
-  ...(['account_unknown', 'credential_unknown', 'challenge_unsupported', 'challenge_unmatched'] as const),
-  'site_has_no_names',
-  ...planErrors,
-];
-const previewView = z.object({
-  ...{ names: orderView.shape.names, source: orderView.shape.source, deploy: orderView.shape.deploy },
-  challenges: z.array(z.object({ name: z.string(), type: z.enum(challengeTypes), credential: z.string().optional() })),
-  deployments: z.array(deploymentView),
 });
 const retryBody = z
   .strictObject({
@@ -65,7 +46,7 @@ function refusePart({ id, partOf }: Order, what: string): void {
 /** How often a change by hand is tried against workers that change the order at the same time. */
 const tries = 10;
 
-export function orderRoutes({ orders, producer, intake, clock, log }: OrderRoutesDeps): Route[] {
+export function orderRoutes({ orders, producer, intake, validation, clock, log }: OrderRoutesDeps): Route[] {
   const place = createOrderPlacer({ orders, producer, log });
 
   async function find(id: string | undefined): Promise<Order> {
@@ -101,30 +82,10 @@ export function orderRoutes({ orders, producer, intake, clock, log }: OrderRoute
       headers: idempotencyHeader,
       body: orderBody,
       answers: { 202: { description: 'The order, with its URL in `Location`', schema: orderView } },
-      errors: [...nameErrors, ...intakeErrors, ...hostErrors, 'idempotency_key_reused'],
+      errors: [...intakeErrors, 'idempotency_key_reused'],
       handle: ({ body, headers, key, signal }) => place({ headers, key, body, make: () => intake.order(body, signal) }),
     }),
-    route({
-      method: 'post',
-      path: '/v1/orders/preview',
-      scope: 'orders:read',
-      tag,
-      summary: 'Look at what an order would do',
-      description:
-        'Checks the same as an order, reads the host and plans its bindings. With `targets`, one that does not answer or that nothing fits on has an `error` and hides no other. Nothing is stored and no CA is asked.',
-      body: orderBody,
-      answers: { 200: { description: 'What an order with this body would do', schema: previewView } },
-      errors: [...nameErrors, ...intakeErrors, ...hostErrors],
-      async handle({ body, signal }) {
-        const { request, deployments } = await intake.preview(body, signal);
-        const { names, source, deploy } = request;
-        const challenges = names.map((name) => ({
-          name,
-          ...(methodFor(request, name) ?? { type: 'http-01' as const }),
-        }));
-        return { status: 200, json: { names, source, challenges, deploy, deployments } };
-      },
-    }),
+    orderPreview({ intake, validation }),
     route({
       method: 'get',
       path: '/v1/orders',
@@ -181,6 +142,22 @@ export function orderRoutes({ orders, producer, intake, clock, log }: OrderRoute
             );
           return retried(order, from, clock.now());
         });
+        await enqueueOrder(producer, saved, log);
+        return { status: 202, json: viewOrder(saved) };
+      },
+    }),
+    route({
+      method: 'post',
+      path: '/v1/orders/:id/continue',
+      scope: 'orders:write',
+      tag,
+      summary: 'Look again at once',
+      description:
+        'For an order that waits until something can be seen: the TXT records that a person makes (`records`), or a name server or web server that lags. It goes on by itself, too.',
+      answers: { 202: json },
+      errors: ['not_found', 'order_state_conflict'],
+      async handle({ params }) {
+        const saved = await change(params.id, 'order_continued', (order) => continuedByHand(order, clock.now()));
         await enqueueOrder(producer, saved, log);
         return { status: 202, json: viewOrder(saved) };
       },

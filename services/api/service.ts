@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net';
 import type { Config } from '#libs/config';
 import { createDriftRepairs } from '#libs/queues/drift-repairs';
 import { createHostRequests } from '#libs/queues/host-requests';
+import { createValidationRequests } from '#libs/queues/validation-requests';
 import { createAccountSessions } from '#libs/service/account-sessions';
 import { createCertificateReader, readChain } from '#libs/service/certificate-reader';
 import { openSecretBox } from '#libs/service/open-secret-box';
@@ -70,8 +71,9 @@ export async function startApi(resources: Resources, config: Config<(typeof sect
   const box = config.MASTER_KEY ? await openSecretBox(store, config) : null;
   const sessions = box ? createAccountSessions(resources, box) : null;
   const registrar = box && sessions ? { sessions, privateKeys: createPrivateKeys(store.secrets, box) } : null;
-  const onError = (error: Error): void => log.warn({ err: error }, 'queue of host requests');
+  const onError = (error: Error): void => log.warn({ err: error }, 'queue of requests');
   const requests = createHostRequests({ redis, prefix: store.keys.tag, clock, onError });
+  const validation = createValidationRequests({ redis, prefix: store.keys.tag, clock, onError });
   const openHost = createHostOpener(requests);
   const hosts = { findTarget: store.targets.get, openHost, certificates: store.certificates };
   const intake = createIntake({
@@ -79,7 +81,7 @@ export async function startApi(resources: Resources, config: Config<(typeof sect
     clock,
   });
   const routes = [
-    ...orderRoutes({ orders: store.orders, producer, intake, clock, log }),
+    ...orderRoutes({ orders: store.orders, producer, intake, validation, clock, log }),
     ...eventRoutes({ findOrder: store.orders.get, findTarget: store.targets.get, history: store.history, feed }),
     ...certificateRoutes({
       certificates: store.certificates,
@@ -88,7 +90,7 @@ export async function startApi(resources: Resources, config: Config<(typeof sect
     }),
     ...accountRoutes({ accounts: store.accounts, orders: store.orders, producer, registrar, clock }),
     ...deploymentRoutes({ certificates: store.certificates, orders: store.orders, producer, hosts, clock, log }),
-    ...credentialRoutes({ ...store, producer, box, clock }),
+    ...credentialRoutes({ ...store, producer, validation, box, clock }),
     ...targetRoutes({ ...store, producer, undo: createUndoRecords(redis, store.keys), openHost, clock, log }),
     ...driftRoutes({ ...store, requests, repairs: createDriftRepairs({ ...store, ...resources }), log }),
     ...apiKeyRoutes(store.apiKeys, clock),
@@ -111,7 +113,7 @@ export async function startApi(resources: Resources, config: Config<(typeof sect
     async stop() {
       await Promise.all([close(server), close(challenges)]);
       await feed.close();
-      await requests.close();
+      await Promise.all([requests.close(), validation.close()]);
       await sessions?.close();
     },
   };

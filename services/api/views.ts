@@ -15,8 +15,10 @@ import {
   stageOf,
 } from '#libs/model/order';
 import { type Target, targetCommon, targetSettings } from '#libs/model/target';
-import { type OrderEvent, orderEventSchema } from '#libs/store/order-events';
-import { type TargetEvent, targetEventSchema } from '#libs/store/target-events';
+import { wantedRecords } from '#libs/model/wanted-records';
+import { type OrderEvent, orderEventSchema, type StreamEvent } from '#libs/store/order-events';
+import { parkingEventSchema } from '#libs/store/parking-events';
+import { targetEventSchema } from '#libs/store/target-events';
 
 const time = z.iso.datetime();
 const iso = (ms: number): string => new Date(ms).toISOString();
@@ -77,6 +79,16 @@ export const orderView = z.object({
     })
     .nullable(),
   nextAttemptAt: time.nullable(),
+  records: z
+    .array(
+      z.object({
+        type: z.literal('TXT'),
+        name: z.string(),
+        value: z.string(),
+        visible: z.boolean().optional().describe('Whether all name servers showed it at the last look'),
+      }),
+    )
+    .describe('What a person has to put into DNS, and leave there, until the order is validated'),
   parkedOn: z.string().nullable(),
   certificate: z.string().nullable(),
   createdAt: time,
@@ -110,6 +122,7 @@ export function viewOrder(order: Order, parts?: ReadonlyMap<string, Order>): z.i
     attempts: { validation: attempts.validation, issuance: attempts.issuance, deployment: attempts.deployment },
     error: error === null ? null : { ...error, advice: errorCodes[error.code].advice, at: iso(error.at) },
     nextAttemptAt: isoOrNull(order.nextAttemptAt),
+    records: wantedRecords(order),
     certificate: 'certificate' in order ? order.certificate : null,
     createdAt: iso(order.createdAt),
     updatedAt: iso(order.updatedAt),
@@ -213,9 +226,14 @@ export function viewEvent(event: OrderEvent): z.input<typeof eventView> {
 }
 
 export const targetEventView = targetEventSchema.extend({ at: time });
+export const parkingEventView = parkingEventSchema.extend({
+  on: z.string().describe('The account or credential: `parkedOn` of the orders that are held for it'),
+  at: time,
+});
 
-export function viewTargetEvent(event: TargetEvent): z.input<typeof targetEventView> {
-  return { ...event, at: iso(event.at) };
+/** An event of the live stream as the API shows it. */
+export function viewStreamEvent(event: StreamEvent): object {
+  return 'order' in event ? viewEvent(event) : { ...event, at: iso(event.at) };
 }
 
 /** A page of a list. */

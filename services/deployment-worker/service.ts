@@ -16,6 +16,7 @@ import { workerSettings } from '#libs/service/worker-settings';
 import { createUndoRecords } from '#libs/store/undo-records';
 import { createHostAsker } from './answer-requests.ts';
 import { byKind } from './by-kind.ts';
+import { createChallengeListeners } from './challenge-listeners.ts';
 import { createDeliverHandler } from './deliver.ts';
 import { createDeployHandler } from './deploy.ts';
 import { createDriftCheck } from './drift-check.ts';
@@ -58,7 +59,11 @@ export async function startDeploymentWorker(
   const looks = createDriftLooks({ ...store, ...settings, check, undo });
   const repairs = createDriftRepairs({ ...store, ...settings });
   const drift = { ...settings, findTarget: hosts.findTarget, looks, repairs, schedule: store.driftSchedule };
-  const askHost = createHostAsker({ ...hosts, openTarget, looks });
+  const listeners = createChallengeListeners({
+    ...{ openHost: hosts.openHost, clock: resources.clock, log: resources.log },
+    isWanted: store.challengeListeners.isWanted,
+  });
+  const askHost = createHostAsker({ ...hosts, openTarget, looks, listeners });
   const workers = [...new Set(config.DEPLOYMENT_POOLS)].flatMap((pool) => [
     startTargetWorker(handler, settings, pool),
     startHostRequestWorker(askHost, settings, pool),
@@ -68,6 +73,7 @@ export async function startDeploymentWorker(
   return {
     async stop() {
       await Promise.all(workers.map((worker) => worker.stop(graceMs)));
+      await listeners.stop();
     },
   };
 }

@@ -4,12 +4,12 @@ import { type AcmeConnections, createAcmeConnections } from '#libs/acme/connecti
 import { generateAccountKey } from '#libs/acme/jws';
 import { pollInPlace } from '#libs/acme/polling';
 import type { AcmeOrder, AcmeSession } from '#libs/acme/session';
-import { challengePath, createHttp01Solver } from '#libs/challenges/http-01';
-import type { Solver } from '#libs/challenges/solver';
+import { challengePath, createHttpCheck, type HttpCheck } from '#libs/challenges/http-check';
 import { createLookup, createWebReader } from '#libs/challenges/web-reader';
 import { systemClock } from '#libs/clock';
 import { generatePrivateKey } from '#libs/crypto/private-key';
 import { createSigningRequest } from '#libs/crypto/signing-request';
+import { createLogger } from '#libs/logging';
 import { version } from '#libs/version';
 import { type BenchSettings, type Measurement, namesOf, pebbleEnv, runLoad } from './bench-load.ts';
 import { startPebble } from './pebble.ts';
@@ -22,7 +22,7 @@ interface Bare {
   /** Key authorizations by token, served as they are. */
   answers: Map<string, string>;
   /** certline's look at its own answer, which is one of its requests. */
-  selfCheck: Solver<'http-01'>;
+  selfCheck: HttpCheck;
 }
 
 /** One certificate with the requests that certline makes, and nothing besides: nothing is stored, queued or told to anyone. */
@@ -34,7 +34,7 @@ async function issueBarely({ session, answers, selfCheck }: Bare, name: string):
   const { token } = challenge;
   const keyAuthorization = session.keyAuthorization(token);
   answers.set(token, keyAuthorization);
-  await selfCheck.check({ type: 'http-01', name, token, keyAuthorization, expires: 0 }, context.signal);
+  await selfCheck.look({ name, token, keyAuthorization }, context.signal);
   await session.answerChallenge(challenge.url);
   const read = (): Promise<AcmeOrder> => session.order(url);
   const pending = ({ status }: AcmeOrder): boolean => status === 'pending';
@@ -78,7 +78,8 @@ export async function measureCeiling({ dir, orders, inFlight, warmUp }: BenchSet
     });
     await session.register({ email: 'ops@example.com', termsOfServiceAgreed: true });
     const read = createWebReader(createLookup([pebble.dns]), [httpPort]);
-    const bare: Bare = { session, answers, selfCheck: createHttp01Solver({ read, port: httpPort, selfCheck: true }) };
+    const look = { read, port: httpPort, selfCheck: true, outside: null, log: createLogger('bench', 'warn') };
+    const bare: Bare = { session, answers, selfCheck: createHttpCheck(look) };
     await runLoad(namesOf('warm', warmUp), inFlight, (name) => issueBarely(bare, name));
     const [requestsBefore, cpuBefore] = [caRequests, process.cpuUsage()];
     const load = await runLoad(namesOf('host', orders), inFlight, (name) => issueBarely(bare, name));

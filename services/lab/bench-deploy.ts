@@ -111,7 +111,7 @@ async function startTarget({ dir, store, pauseMs }: Bench, name: string, certifi
 async function placeOrder({ store }: Bench, target: string, certificate: Certificate): Promise<string> {
   const { names, keyType, account, id: certificateId } = certificate;
   const request = {
-    ...{ names, account, keyType, challenges: [], challenge: { type: 'http-01' } as const },
+    ...{ names, account, keyType, challenges: [], challenge: { type: 'http-01', via: 'responder' } as const },
     ...{ profile: null, preferredChain: null, source: null, deploy: { mode: 'site', target, site: 1 } as const },
   };
   const now = systemClock.now();

@@ -3,7 +3,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { challengePath } from '#libs/challenges/http-01';
+import { challengePath } from '#libs/challenges/http-check';
 import { type BenchSettings, type Measurement, namesOf, pebbleEnv, runLoad } from './bench-load.ts';
 import { startPebble } from './pebble.ts';
 import { onPath } from './programs.ts';

@@ -1,13 +1,16 @@
 import type { Config } from '#libs/config';
+import { registerCaBudgetMetric } from '#libs/metrics/ca-budget';
 import { registerEstateMetrics } from '#libs/metrics/estate';
+import { caLimitTable } from '#libs/model/ca-limits';
 import type { Resources } from '#libs/service/resources';
 import { startRounds } from '#libs/service/rounds';
 import type { Service } from '#libs/service/run';
+import { createBudgetReader } from './ca-budgets.ts';
 import { createDriftRounds } from './drift-schedule.ts';
 import { createQueueNames } from './queue-names.ts';
 import { reconcile } from './reconciler.ts';
 
-export const sections = ['pipeline', 'scheduler'] as const;
+export const sections = ['pipeline', 'scheduler', 'ca'] as const;
 
 /** A lease outlives a slow round, and is over soon after its holder died. */
 const leaseMs = 30_000;
@@ -28,8 +31,13 @@ export function startScheduler(resources: Resources, config: Config<(typeof sect
     countTargets: store.targets.count,
     countDrift: driftReports.count,
     countDriftedPlaces: driftReports.countPlaces,
+    countAccounts: store.accounts.count,
+    countCredentials: store.credentials.count,
+    countParkedAccounts: store.accounts.countParked,
+    countParkedCredentials: store.credentials.countParked,
   };
   registerEstateMetrics(metrics.registry, estate, clock);
+  registerCaBudgetMetric(metrics.registry, createBudgetReader(store.caBudget, caLimitTable(config.CA_LIMITS)));
 
   const lookForDrift = createDriftRounds({
     ...{ schedule: store.driftSchedule, findTarget: store.targets.get, producer, clock, log },

@@ -15,6 +15,7 @@ export const sections = [
   'secrets',
   'api',
   'validation',
+  'ca',
   'pipeline',
   'scheduler',
   'commands',

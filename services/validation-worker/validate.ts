@@ -2,23 +2,38 @@ import { isDeepStrictEqual } from 'node:util';
 import { pollInPlace } from '#libs/acme/polling';
 import { authorizationError } from '#libs/acme/problems';
 import type { AcmeOrder, AcmeSession, Authorization } from '#libs/acme/session';
+import { waitingTogether } from '#libs/challenges/record-awaited';
 import type { OpenChallenge, Solver } from '#libs/challenges/solver';
 import { CertlineError } from '#libs/errors';
 import { type ChallengeMethod, methodFor } from '#libs/model/challenge-method';
 import type { PendingOrder, PresentedChallenge } from '#libs/model/order';
 import { validated } from '#libs/model/transitions';
 import type { StageContext, StageHandler } from '#libs/queues/handler';
+import type { BudgetGuard } from './budget-guard.ts';
+import type { CaaGuard } from './caa-guard.ts';
 
 export interface ValidateDeps {
   /** Opens a session of the order's account; throws when the account is parked. */
   openSession(account: string): Promise<AcmeSession>;
-  /** What meets the challenges of a method; throws when its credential is parked or gone. */
-  solverOf(method: ChallengeMethod): Promise<Solver>;
+  /** Throws when the names' CAA records keep the CA from issuing. */
+  requireCaa: CaaGuard;
+  /** What the CA allows. */
+  budget: Pick<BudgetGuard, 'take' | 'refused' | 'failed'>;
+  /** What meets the challenges of a method. */
+  solverOf(method: ChallengeMethod, order: string): Promise<Solver>;
   /** Told after each try to write an answer: the order may have dropped it meanwhile. */
   written(order: string, presented: PresentedChallenge): Promise<void>;
 }
 
 type Context = StageContext<PendingOrder>;
+
+/** What one attempt works with. */
+interface Attempt {
+  session: AcmeSession;
+  /** Before anything is asked of the CA that counts, once in an attempt. */
+  requireCaa(): Promise<void>;
+  context: Context;
+}
 
 /** Requests about authorizations of one order that are under way together. */
 const together = 4;
@@ -31,7 +46,7 @@ async function eachOf<T, R>(items: readonly T[], work: (item: T) => Promise<R>):
   return results;
 }
 
-/** As `eachOf`, but all come to their end: nothing is written behind the back of an error. What waits for time alone is thrown last. */
+/** As `eachOf`, but all come to their end: nothing is written behind the back of an error. Those that wait for time alone are thrown last, as one. */
 async function allOf<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
   const ends = await eachOf(items, (item) =>
     work(item).then(
@@ -40,22 +55,28 @@ async function allOf<T>(items: readonly T[], work: (item: T) => Promise<void>): 
     ),
   );
   const errors = ends.filter((end) => end !== null).map(({ thrown }) => thrown);
-  const waits = (error: unknown): boolean => error instanceof CertlineError && error.plan.kind === 'wait';
-  if (errors.length > 0) throw errors.find((error) => !waits(error)) ?? errors[0];
+  const waits = (error: unknown): error is CertlineError =>
+    error instanceof CertlineError && error.plan.kind === 'wait';
+  const [first, ...others] = errors.filter(waits);
+  if (errors.length > 0) throw errors.find((error) => !waits(error)) ?? (first && waitingTogether([first, ...others]));
 }
 
 /** Opens the ACME order, or takes up the one that is open: its URL is saved before anything else is done with it. */
 async function openAcmeOrder(
   order: PendingOrder,
-  session: AcmeSession,
-  context: Context,
+  budget: ValidateDeps['budget'],
+  { session, requireCaa, context }: Attempt,
 ): Promise<{ order: PendingOrder; acmeOrder: AcmeOrder }> {
   if (order.acmeOrder) return { order, acmeOrder: await session.order(order.acmeOrder.url, context.signal) };
+  await requireCaa();
+  const { clock, signal } = context;
+  await budget.take(order, clock.now());
   const { names, profile } = order.request;
-  const { url, order: acmeOrder } = await session.newOrder(
-    { names, ...(profile === null ? {} : { profile }) },
-    context.signal,
-  );
+  const wanted = { names, ...(profile === null ? {} : { profile }) };
+  const { url, order: acmeOrder } = await session.newOrder(wanted, signal).catch(async (thrown: unknown) => {
+    await budget.refused(order.request, thrown, clock.now());
+    throw thrown;
+  });
   const { finalize, expires } = acmeOrder;
   const saved = await context.checkpoint({ acmeOrder: { url, finalize, expires } }, 'ACME order opened');
   return { order: saved, acmeOrder };
@@ -77,7 +98,7 @@ async function prepared(
   signal: AbortSignal,
 ): Promise<PresentedChallenge> {
   const found = await solver.prepare(challenge, signal);
-  if (earlier?.type !== 'dns-01' || found.type !== 'dns-01') return found;
+  if (!earlier || earlier.type === 'http-01' || found.type === 'http-01') return found;
   return { ...found, since: earlier.record === found.record ? earlier.since : found.since };
 }
 
@@ -94,19 +115,23 @@ async function openChallenge(
   if (method === null) throw new CertlineError('challenge_unmatched', `no challenge is named for ${name}`);
   const { type } = method;
   const challenge = authorization.challenges.find((offered) => offered.type === type);
-  if (!challenge?.token) {
+  // One without a token is none, but of the kind that has none.
+  if (!challenge || (challenge.token === null && type !== 'dns-persist-01')) {
     const offered = authorization.challenges.map((one) => one.type).join(', ');
     throw new CertlineError(
       'challenge_unsupported',
       `the CA offers ${offered || 'no challenge'} for ${name}, not ${type}`,
     );
   }
-  const { token, url, status } = challenge;
-  const solver = await solverOf(method);
-  const earlier = order.presented.find((one) => one.token === token && one.type === type);
-  const expires = authorization.expires ?? clock.now() + week;
-  const keyAuthorization = session.keyAuthorization(token);
-  const asked = { name, token, keyAuthorization, expires };
+  const { url, status, token } = challenge;
+  const solver = await solverOf(method, order.id);
+  const earlier = order.presented.find((one) => one.name === name && one.type === type);
+  const asked: OpenChallenge = {
+    ...{ name, token: token ?? '', keyAuthorization: token === null ? '' : session.keyAuthorization(token) },
+    accountUrl: session.accountUrl ?? '',
+    issuerDomains: challenge['issuer-domain-names'] ?? [],
+    expires: authorization.expires ?? clock.now() + week,
+  };
   const presented = earlier && status !== 'pending' ? earlier : await prepared(solver, asked, earlier, signal);
   return { presented, solver, url, status };
 }
@@ -115,8 +140,10 @@ async function openChallenge(
 async function throwInvalid(
   authorizations: readonly Authorization[],
   order: PendingOrder,
+  budget: ValidateDeps['budget'],
   context: Context,
 ): Promise<never> {
+  await budget.failed(order.request, authorizations);
   const statusOf = new Map(authorizations.map(({ name, status }) => [name, status]));
   const identifiers = order.identifiers.map(({ name }) => {
     const status = statusOf.get(name);
@@ -137,14 +164,13 @@ async function throwInvalid(
 async function prove(
   order: PendingOrder,
   acmeOrder: AcmeOrder,
-  session: AcmeSession,
   deps: ValidateDeps,
-  context: Context,
+  { session, requireCaa, context }: Attempt,
 ): Promise<void> {
   const { signal } = context;
   const authorizations = await eachOf(acmeOrder.authorizations, (url) => session.authorization(url, signal));
   if (authorizations.some(({ status }) => status !== 'valid' && status !== 'pending'))
-    await throwInvalid(authorizations, order, context);
+    await throwInvalid(authorizations, order, deps.budget, context);
   const pending = authorizations.filter(({ status }) => status === 'pending');
   const open = await eachOf(pending, (one) => openChallenge(order, one, session, deps, context));
   if (open.length === 0) return;
@@ -164,6 +190,7 @@ async function prove(
     }
   });
   await allOf(unanswered, (one) => one.solver.check(one.presented, signal));
+  if (unanswered.length > 0) await requireCaa();
   await eachOf(unanswered, async ({ url }) => {
     try {
       await session.answerChallenge(url, signal);
@@ -179,12 +206,18 @@ export function createValidateHandler(deps: ValidateDeps): StageHandler<'validat
   return {
     async run(taken, context) {
       const session = await deps.openSession(taken.request.account);
-      const { order, acmeOrder: first } = await openAcmeOrder(taken, session, context);
+      let caa: Promise<void> | null = null;
+      const requireCaa = (): Promise<void> => {
+        caa ??= deps.requireCaa(taken.request, session, context.signal);
+        return caa;
+      };
+      const attempt = { session, requireCaa, context };
+      const { order, acmeOrder: first } = await openAcmeOrder(taken, deps.budget, attempt);
       const ref = order.acmeOrder;
       if (!ref) throw new CertlineError('unexpected', 'an open ACME order has no URL');
       let acmeOrder = first;
       if (acmeOrder.status === 'pending') {
-        await prove(order, acmeOrder, session, deps, context);
+        await prove(order, acmeOrder, deps, attempt);
         acmeOrder = await pollInPlace({
           read: () => session.order(ref.url, context.signal),
           busy: ({ status }) => status === 'pending',
@@ -196,7 +229,7 @@ export function createValidateHandler(deps: ValidateDeps): StageHandler<'validat
         const authorizations = await eachOf(acmeOrder.authorizations, (url) =>
           session.authorization(url, context.signal),
         );
-        await throwInvalid(authorizations, order, context);
+        await throwInvalid(authorizations, order, deps.budget, context);
       }
       return validated(context.current(), ref, context.clock.now());
     },

@@ -20,7 +20,9 @@ function runDemo(): Promise<{ code: number | null; output: string }> {
   });
 }
 
-it('shows certificates ordered, validated, issued, bound and served, each service a process, and all of it is true', async () => {
+it('shows certificates ordered, validated, issued, bound and served, each service a process, and all of it is true', {
+  timeout: 120_000,
+}, async () => {
   const { code, output } = await runDemo();
   expect(output).not.toContain('✗');
   expect(code, output).toBe(0);

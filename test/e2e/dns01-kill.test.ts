@@ -1,5 +1,6 @@
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { createKeys } from '#libs/store/keys';
 import { connectRedis } from '#libs/store/redis';
 import { type DnsLab, nothingLeft, startDnsLab } from '../support/dns-lab.ts';
 import { txtAt } from '../support/dns-providers.ts';
@@ -42,7 +43,7 @@ it('an order whose validation worker is killed right after it wrote the record i
   await dns.secondary.signal('SIGCONT');
   await dns.catchUp();
   expect(await session.read(id)).toMatchObject({ status: 'pending', nextAttemptAt: null, error: null });
-  await session.lab.startService('validation-worker');
+  const other = await session.lab.startService('validation-worker');
   const order = await session.until(id, 'it is issued', ({ complete }) => complete === true, 40_000);
   expect(order).toMatchObject({ attempts: { validation: 0 }, error: null });
   expect(session.lab.pebble.issued()).toHaveLength(1);
@@ -51,4 +52,38 @@ it('an order whose validation worker is killed right after it wrote the record i
     return (await dns.valuesAt(name)).length === 0;
   });
   await nothingLeft(dns, redis, name);
+  await other.stop('SIGTERM', 12_000);
 }, 90_000);
+
+it('the record of a test of a credential whose worker is killed before it took it away is gone some minutes later', async () => {
+  const { id } = await session.api.send('POST', '/v1/credentials', dns.rfc2136('to be tested'));
+  const worker = await session.lab.startService('validation-worker');
+  const { cleanUps } = createKeys('certline');
+  const gone = new AbortController();
+  // It looks for the record on this one for a while.
+  await dns.secondary.signal('SIGSTOP');
+  const asked = fetch(`${session.lab.apiUrl}/v1/credentials/${id}/test`, {
+    ...{ method: 'POST', body: JSON.stringify({ zone: 'slow.test' }), signal: gone.signal },
+    headers: { authorization: `Bearer ${session.lab.apiKey}` },
+  }).catch(() => null);
+  const name = await eventually('it is written', 15_000, async () => {
+    const [entry] = await redis.zrange(cleanUps, '0', '-1');
+    const { record } = JSON.parse(entry ?? '{"record":null}');
+    return record !== null && (await txtAt(dns.primary.server, record)).length === 1 && String(record);
+  });
+  await worker.stop('SIGKILL', 0);
+  gone.abort();
+  expect(await asked).toBeNull();
+  await dns.secondary.signal('SIGCONT');
+  const [entry = '', due] = await redis.zrange(cleanUps, '0', '-1', 'WITHSCORES');
+  expect(JSON.parse(entry)).toMatchObject({ order: 'test', credential: id, record: name });
+  expect(Number(due)).toBeGreaterThan(Date.now());
+  expect(Number(due)).toBeLessThan(Date.now() + 180_000);
+  // The minutes go by.
+  await redis.zadd(cleanUps, 'XX', Date.now(), entry);
+  await session.lab.startService('validation-worker');
+  // The lease of the rounds that died with the worker is free after 30 s.
+  await eventually('it is gone', 45_000, async () => (await txtAt(dns.primary.server, name)).length === 0);
+  await dns.catchUp();
+  await nothingLeft(dns, redis, name);
+}, 120_000);

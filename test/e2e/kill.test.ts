@@ -126,7 +126,7 @@ describe('the pipeline when parts of it are killed', () => {
     const names = ['never-enqueued.example.com'];
     const order = newOrder(
       newId('order', Date.now()),
-      { ...request, names, challenge: { type: 'http-01' }, challenges: [], deploy: { mode: 'none' } },
+      { ...request, names, challenge: { type: 'http-01', via: 'responder' }, challenges: [], deploy: { mode: 'none' } },
       Date.now(),
     );
     await createStore(redis, 'certline').orders.place(order);

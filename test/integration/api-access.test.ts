@@ -25,7 +25,9 @@ const scopeOf: Record<string, string> = {
   'delete /v1/credentials/{id}': 'admin',
   'get /v1/credentials': 'admin',
   'get /v1/credentials/{id}': 'admin',
+  'patch /v1/credentials/{id}': 'admin',
   'post /v1/credentials': 'admin',
+  'post /v1/credentials/{id}/test': 'admin',
   'put /v1/credentials/{id}/secret': 'admin',
   'get /v1/events': 'orders:read',
   'get /v1/orders': 'orders:read',
@@ -34,6 +36,7 @@ const scopeOf: Record<string, string> = {
   'post /v1/orders': 'orders:write',
   'post /v1/orders/preview': 'orders:read',
   'post /v1/orders/{id}/cancel': 'orders:write',
+  'post /v1/orders/{id}/continue': 'orders:write',
   'post /v1/orders/{id}/retry': 'orders:write',
   'get /v1/targets': 'orders:read',
   'get /v1/targets/{id}': 'orders:read',
@@ -195,7 +198,9 @@ describe('without a key', () => {
     const token = 'LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0';
     const { order } = await session.store.orders.place(pendingOrder({ id: 'ord_access' }));
     const answer = { keyAuthorization: `${token}.thumbprint`, expires: Date.now() + 60_000 };
-    const presented = [{ type: 'http-01' as const, name: 'a.example.com', token, ...answer }];
+    const presented = [
+      { type: 'http-01' as const, via: 'responder' as const, name: 'a.example.com', token, ...answer },
+    ];
     await session.store.orders.save(order, { ...order, presented }, []);
     for (const origin of [session.url, session.challengeUrl]) {
       const url = `${origin}/.well-known/acme-challenge/`;

@@ -172,13 +172,11 @@ describe('an account', () => {
   it('that is held is mended by sending it again, and its orders go on', async () => {
     const body = bodyFor(session.lab.pebble, 'parked@example.com');
     const id = String((await register(body)).body.id);
-    const account = await session.store.accounts.get(id);
-    if (account === null) throw new Error('no account');
     const now = Date.now();
-    await session.store.accounts.put({
+    await session.store.accounts.update(id, (account) => ({
       ...account,
       parked: { code: 'terms_not_agreed', detail: 'new terms', at: now },
-    });
+    }));
     const held = { ...newOrder(newId('order', now), orderRequest({ account: id }), now), parkedOn: id };
     const { order } = await session.store.orders.place(held);
     expect(await session.api.send('GET', `/v1/accounts/${id}`)).toMatchObject({

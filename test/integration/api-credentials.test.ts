@@ -74,6 +74,21 @@ describe('a credential', () => {
     expect(await dumpRedis(session.redis)).toEqual(before);
   });
 
+  it('takes another name and another user; the secret stays', async () => {
+    const { id } = (await make(web({ name: 'renamed', password }))).body;
+    const patch = (body: unknown) => session.api.request('PATCH', `/v1/credentials/${id}`, body);
+    expect(await patch({ name: 'new name', username: 'CORP\\other' })).toMatchObject({
+      ...{ status: 200, body: { id, name: 'new name', username: 'CORP\\other', method: 'password' } },
+    });
+    expect(await secretOf(id)).toEqual({ password });
+    const before = await dumpRedis(session.redis);
+    expect(fieldsOf(await patch({ username: 'a\nb' }))).toEqual(['username request_invalid']);
+    const wrong = await patch({ settings: {}, secret: {} });
+    expect(fieldsOf(wrong)).toEqual(['settings request_invalid', 'secret request_invalid']);
+    expect((wrong.body.errors as { detail: string }[])[1]?.detail).toContain(`PUT /v1/credentials/${id}/secret`);
+    expect(await dumpRedis(session.redis)).toEqual(before);
+  });
+
   it.each<[string, { privateKey: string; passphrase?: string }]>([
     ['RSA in PEM', { privateKey: rsaPem }],
     ['RSA in PEM, encrypted', { privateKey: rsaLocked, passphrase }],
@@ -212,6 +227,7 @@ describe('a credential', () => {
     expect(await keyless.request('POST', '/v1/credentials', web({ name: 'other', password }))).toMatchObject(refused);
     expect(await keyless.request('PUT', `/v1/credentials/${id}/secret`, { password })).toMatchObject(refused);
     expect(await keyless.request('GET', `/v1/credentials/${id}`)).toMatchObject({ status: 200, body: { id } });
+    expect(await keyless.request('PATCH', `/v1/credentials/${id}`, { username: 'x' })).toMatchObject({ status: 200 });
     expect(await secretOf(id)).toEqual({ password });
   });
 

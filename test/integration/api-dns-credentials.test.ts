@@ -88,6 +88,103 @@ describe('a credential of a DNS provider', () => {
     expect(fieldsOf(await put({ secret: {} }))).toEqual(['secret.key request_invalid']);
   });
 
+  describe('is changed', () => {
+    const patch = (id: unknown, body: unknown) => session.api.request('PATCH', `/v1/credentials/${id}`, body);
+    const sealedOf = (id: unknown) => session.store.secrets.get(`credential.${id}`);
+    const parked = { code: 'dns_credential_refused', detail: 'its words', at: 0 } as const;
+
+    it('field by field: what is left out stays, null takes a setting away, the secret stays sealed as it was', async () => {
+      const { id } = (await make(rfc2136({ name: 'patched' }))).body;
+      const sealed = await sealedOf(id);
+      const moved = { server: 'ns2.example.org', algorithm: 'hmac-sha512' };
+      const answer = await patch(id, { name: 'moved', settings: moved });
+      expect(answer).toMatchObject({ status: 200, body: { id, name: 'moved', settings: { ...settings, ...moved } } });
+      expect(await session.api.send('GET', `/v1/credentials/${id}`)).toEqual(answer.body);
+      expect((await patch(id, { settings: { algorithm: null } })).body.settings).toEqual({
+        ...{ ...settings, server: 'ns2.example.org', algorithm: 'hmac-sha256' },
+      });
+      expect(await patch(id, {})).toMatchObject({ status: 200, body: { name: 'moved' } });
+      expect(await sealedOf(id)).toBe(sealed);
+      expect(await make(rfc2136({ name: 'patched' }))).toMatchObject({ status: 201 });
+    });
+
+    it('only to what its provider takes, together with the secret that it has', async () => {
+      const { id } = (await make(rfc2136({ name: 'checked' }))).body;
+      const before = await dumpRedis(session.redis);
+      expect(fieldsOf(await patch(id, { settings: { server: 'a b', keyname: 'x' } }))).toEqual([
+        ...['settings.server request_invalid', 'settings.keyname request_invalid'],
+      ]);
+      // The key is still there.
+      expect(fieldsOf(await patch(id, { settings: { keyName: null } }))).toEqual(['settings.keyName request_invalid']);
+      expect(fieldsOf(await patch(id, { username: 'x', provider: 'godaddy' }))).toEqual(['provider request_invalid']);
+      expect(fieldsOf(await patch(id, { username: 'x' }))).toEqual(['username request_invalid']);
+      expect(fieldsOf(await patch(id, { secret: { key: 'no base64!' } }))).toEqual(['secret.key request_invalid']);
+      expect(await dumpRedis(session.redis)).toEqual(before);
+      // Where neither fits without the other, both are given.
+      const open = await patch(id, { settings: { keyName: null }, secret: {} });
+      expect(open.body.settings).not.toHaveProperty('keyName');
+      expect(await patch(id, { settings, secret: { key: otherKey } })).toMatchObject({ status: 200 });
+    });
+
+    it('and its orders that were held go on, as often as it is sent; another name alone mends nothing', async () => {
+      const { id } = (await make(rfc2136({ name: 'held' }))).body;
+      const account = await session.account();
+      const challenge = { type: 'dns-01', credential: id };
+      const order = await session.order({ names: ['held.example.org'], account, challenge });
+      await session.store.credentials.update(String(id), (one) => (one.kind === 'dns' ? { ...one, parked } : one));
+      const hold = async (): Promise<void> => {
+        const stored = await session.store.orders.get(order);
+        if (stored === null) throw new Error('no order');
+        await session.store.orders.save(stored, { ...stored, parkedOn: String(id) }, []);
+      };
+      await hold();
+      expect(await patch(id, { name: 'still held' })).toMatchObject({
+        status: 200,
+        body: { parked: { detail: 'its words' } },
+      });
+      expect(await session.read(order)).toMatchObject({ parkedOn: id });
+      expect(await patch(id, { settings: { server: 'ns3.example.org' } })).toMatchObject({ body: { parked: null } });
+      expect(await session.read(order)).toMatchObject({ parkedOn: null });
+      await hold();
+      await patch(id, { settings: { server: 'ns3.example.org' } });
+      expect(await session.read(order)).toMatchObject({ parkedOn: null });
+      await session.api.send('POST', `/v1/orders/${order}/cancel`);
+    });
+
+    it('on top of what others change at the same time', async () => {
+      const { id } = (await make(rfc2136({ name: 'raced' }))).body;
+      const servers = Array.from({ length: 5 }, (_, n) => `ns${n}.example.net`);
+      const changes = [
+        ...servers.map((server) => ({ settings: { server } })),
+        { settings: { algorithm: 'hmac-sha384' } },
+      ];
+      const answers = await Promise.all(changes.map((body) => patch(id, body)));
+      expect(answers.map(({ status }) => status)).toEqual(changes.map(() => 200));
+      const { settings: now } = (await session.api.send('GET', `/v1/credentials/${id}`)) as { settings: Json };
+      expect(now).toMatchObject({ keyName: 'certline.key', algorithm: 'hmac-sha384' });
+      expect(servers).toContain(now.server);
+    });
+
+    it('to no name that is taken', async () => {
+      const { id } = (await make(rfc2136({ name: 'one name' }))).body;
+      const other = (await make(rfc2136({ name: 'other name' }))).body.id;
+      const answer = await patch(id, { name: 'OTHER name' });
+      expect(answer).toMatchObject({
+        status: 409,
+        body: { code: 'name_taken', detail: expect.stringContaining(`${other}`) },
+      });
+      expect(fieldsOf(answer)).toEqual(['name name_taken']);
+      expect(await patch('cred_0', { name: 'x' })).toMatchObject({ status: 404 });
+    });
+  });
+
+  it('is tested by a validation worker: without one the answer says so', async () => {
+    const { id } = (await make(rfc2136({ name: 'untested' }))).body;
+    expect(await session.api.request('POST', `/v1/credentials/${id}/test`)).toMatchObject({
+      ...{ status: 503, body: { code: 'validation_unserved', detail: 'no validation worker is running' } },
+    });
+  });
+
   it('does not show what may be a token in the address of a receiver', async () => {
     const receiver = await startDnsReceiver((response) => response.end());
     const { body } = await make(receiver.body);
@@ -107,7 +204,15 @@ describe('a credential of a DNS provider', () => {
       body: { code: 'record_in_use', detail: `unfinished orders need it: ${order}; cancel them first` },
     });
     await session.api.send('POST', `/v1/orders/${order}/cancel`);
-    const left = { order, credential: String(id), zone: 'example.org', record: 'r', value: 'v', at: 0 };
+    const left = {
+      kind: 'dns' as const,
+      order,
+      credential: String(id),
+      zone: 'example.org',
+      record: 'r',
+      value: 'v',
+      at: 0,
+    };
     await session.store.cleanUps.addUnlessWanted(left);
     expect(await remove('?leaveRecords=false')).toMatchObject({ status: 409, body: { code: 'record_in_use' } });
     expect(await remove('?leaveRecords=maybe')).toMatchObject({ status: 422 });
@@ -142,7 +247,7 @@ describe('a refusal of a DNS provider', () => {
     return error;
   };
 
-  it('holds the credential; but when its secret was replaced while it was asked, it is asked again', async () => {
+  it('holds the credential; but when its secret or its settings were replaced while it was asked, it is asked again', async () => {
     let before = async (): Promise<void> => {};
     const receiver = await startDnsReceiver(async (response) => {
       await before();
@@ -153,6 +258,10 @@ describe('a refusal of a DNS provider', () => {
     expect({ code, plan }).toEqual({ code: 'dns_credential_refused', plan: { kind: 'park', on: id } });
     before = async () => {
       await session.api.send('PUT', `/v1/credentials/${id}/secret`, { secret: { secret: 'y'.repeat(32) } });
+    };
+    expect((await refusalOf((await open(id)).present(record, never))).plan).toEqual({ kind: 'retryable' });
+    before = async () => {
+      await session.api.send('PATCH', `/v1/credentials/${id}`, { settings: { url: `${receiver.url}&again` } });
     };
     expect((await refusalOf((await open(id)).present(record, never))).plan).toEqual({ kind: 'retryable' });
     await receiver.close();

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type ApiSession, openApiSession } from '../support/api-session.ts';
 
-/** The live events of all orders and targets, with all workers. */
+/** The live events of everything, with all workers. */
 let session: ApiSession;
 let account: string;
 let target: string;
@@ -135,6 +135,34 @@ describe('the events of all orders and targets', () => {
     await session.api.send('POST', `/v1/targets/${target}/drift/accept`);
     await both.until(({ events }) => events.length > 0);
     expect(both.events).toMatchObject([{ event: 'target_in_sync' }]);
+  });
+
+  it('tell once of a credential and of an account whose orders are held, and once that they go on', async () => {
+    const live = await listen();
+    const settings = { url: 'http://127.0.0.1:1/' };
+    const body = { name: 'DNS', kind: 'dns', provider: 'webhook', settings, secret: { secret: 'x'.repeat(32) } };
+    const credential = String((await session.api.send('POST', '/v1/credentials', body)).id);
+    const parked = { code: 'dns_credential_refused', detail: 'its words', at: 1 } as const;
+    for (let i = 0; i < 2; i += 1)
+      await session.store.credentials.update(credential, (one) => (one.kind === 'dns' ? { ...one, parked } : one));
+    await session.store.accounts.update(account, (one) => ({ ...one, parked }));
+    for (let i = 0; i < 2; i += 1) {
+      await session.api.send('PUT', `/v1/credentials/${credential}/secret`, { secret: body.secret });
+      await session.account();
+    }
+    await live.until(({ events }) => events.some(({ event }) => event === 'account_resumed'));
+    const reason = { code: parked.code, detail: parked.detail, at: '1970-01-01T00:00:00.001Z' };
+    const mended = {
+      detail: 'mended; it was held for dns_credential_refused',
+      at: expect.stringMatching(/^\d{4}-.*Z$/),
+    };
+    expect(live.events.map(({ event, data: { id: _id, type: _type, ...data } }) => [event, data])).toEqual([
+      ['credential_parked', { on: credential, ...reason }],
+      ['account_parked', { on: account, ...reason }],
+      ['credential_resumed', { on: credential, ...mended }],
+      ['account_resumed', { on: account, ...mended }],
+    ]);
+    expect(new Set(live.events.map(({ data }) => data.id)).size).toBe(4);
   });
 
   it.each([

@@ -83,7 +83,7 @@ describe('a target on a real host', () => {
     const state = await createLabHost({ kind: 'lab', url: host.url }).read(new AbortController().signal);
     const asked: string[] = [];
     let refusal: CertlineError | null = null;
-    const ask: HostAsker = async (question, target) => {
+    const ask: HostAsker = async ({ question }, target) => {
       asked.push(`${question} ${target}`);
       if (refusal) throw refusal;
       return question === 'test' ? [...steps] : state;
@@ -120,7 +120,7 @@ describe('a target on a real host', () => {
     expect(shown).toMatchObject(unserved);
     const steps = [{ step: 'connect', ok: false, detail: `pool_unserved: ${detail}` }];
     expect(tried).toMatchObject({ status: 200, body: { ok: false, steps } });
-    expect(await session.redis.keys('*:host-request:*')).toEqual([]);
+    expect(await session.redis.keys('*:request:*')).toEqual([]);
   });
 
   it('whose pool has lost its worker is unreachable, and the answer names the pool', async () => {
@@ -142,7 +142,7 @@ describe('a target on a real host', () => {
     expect(tried).toMatchObject({ status: 200, body: { ok: false, steps } });
     // Nor is there anything left for a worker that comes later.
     expect(hungUp).toBe(true);
-    expect(await session.redis.keys('*:host-request:*')).toEqual([]);
+    expect(await session.redis.keys('*:request:*')).toEqual([]);
     expect(await session.redis.llen(`${session.store.keys.tag}:${hostRequestQueue('nobody')}:wait`)).toBe(0);
   }, 60_000);
 });

@@ -224,7 +224,7 @@ describe('newOrder holds all orders of the account', () => {
     const id = await driver.place();
     driver.ca.answer('challenge', refusal(400, 'accountDoesNotExist'));
     expect(await driver.drive(id)).toEqual(['validation parked account_missing_at_ca']);
-    await driver.pipeline.store.accounts.put(driver.account);
+    await driver.pipeline.store.accounts.update(driver.account.id, () => driver.account);
     const parked = await driver.read(id);
     await driver.pipeline.store.orders.save(parked, { ...parked, parkedOn: null, epoch: 2 }, []);
     driver.ca.answer('order', refusal(403, 'unauthorized'));

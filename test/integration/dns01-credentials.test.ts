@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { connectRedis } from '#libs/store/redis';
+import { createStore } from '#libs/store/store';
 import { type DnsLab, inHandedZone, nothingLeft, startDnsLab } from '../support/dns-lab.ts';
 import { type LabSession, openLabSession } from '../support/lab-session.ts';
 
@@ -29,6 +30,18 @@ async function errorsOf(credential: string): Promise<Json[]> {
   return entries.filter(({ level, on }) => (level === 50 || level === 'error') && on === credential);
 }
 
+/** What the live stream had of a credential. */
+async function told(credential: string): Promise<unknown[]> {
+  const entries = await redis.xrange(createStore(redis, 'certline').keys.events, '-', '+');
+  const events = entries.map(([, [, text = '']]): Json => JSON.parse(text));
+  return events.filter(({ on }) => on === credential);
+}
+
+async function gauge(state: string): Promise<number> {
+  const text = await (await fetch(`${session.lab.apiUrl}/metrics`)).text();
+  return Number(new RegExp(`^certline_credentials\\{state="${state}"[^}]*\\} (\\d+)$`, 'm').exec(text)?.[1]);
+}
+
 beforeAll(async () => {
   dns = await startDnsLab();
   session = await openLabSession({ env: dns.env, pebble: { dnsServer: dns.dnsServer } });
@@ -45,7 +58,7 @@ afterAll(async () => {
 });
 
 describe('a DNS credential that is refused', { timeout: 90_000 }, () => {
-  it('holds all of its orders, tells it once, is not tried again, and lets 20 of them go on with another secret', async () => {
+  it('holds all of its orders, tells it once (log, event, gauge), is not tried again, and lets 20 of them go on with another secret', async () => {
     const credential = await make(dns.rfc2136('wrong key', randomBytes(32).toString('base64')));
     const first = await place('n1.fast.test', credential);
     expect(await parked(first)).toMatchObject({
@@ -72,11 +85,15 @@ describe('a DNS credential that is refused', { timeout: 90_000 }, () => {
       code: 'dns_credential_refused',
       detail: expect.stringContaining('secret.key'),
     });
+    expect(await told(credential)).toMatchObject([{ type: 'credential_parked', code: 'dns_credential_refused' }]);
+    expect([await gauge('parked'), await gauge('ok')]).toEqual([1, 0]);
     // The account is not to blame.
     expect(await session.api.send('GET', `/v1/accounts/${account}`)).toMatchObject({ parked: null });
 
     const put = await session.api.send('PUT', `/v1/credentials/${credential}/secret`, { secret: { key: dns.tsigKey } });
     expect(put).toMatchObject({ id: credential, parked: null });
+    expect(await told(credential)).toMatchObject([{ type: 'credential_parked' }, { type: 'credential_resumed' }]);
+    expect([await gauge('parked'), await gauge('ok')]).toEqual([0, 1]);
     for (const id of ids) {
       const order = await session.until(id, 'it is issued', ({ complete }) => complete === true, 60_000);
       expect(order).toMatchObject({ parkedOn: null, attempts: { validation: 0 }, error: null });

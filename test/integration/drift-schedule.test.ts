@@ -227,6 +227,7 @@ describe('the gauges of drift', () => {
       ...{ countOrders: none, countExpiring: none, nextExpiry: none, countRenewalDue: none, oldestJob: none },
       ...{ queueNames: async () => [], queueCounts: async () => ({}), isServed: async () => true },
       ...{ countTargets: targets.count, countDrift: driftReports.count, countDriftedPlaces: driftReports.countPlaces },
+      ...{ countAccounts: none, countCredentials: none, countParkedAccounts: none, countParkedCredentials: none },
     };
     registerEstateMetrics(registry, estate, clock);
     const text = await registry.metrics();

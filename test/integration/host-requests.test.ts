@@ -30,7 +30,7 @@ const steps: TestStep[] = [
   { step: 'connect', ok: true, detail: 'web01:22' },
   { step: 'rights', ok: false, detail: 'no administrator' },
 ];
-const answering: HostAsker = async (question) => (question === 'read' ? state : steps);
+const answering: HostAsker = async ({ question }) => (question === 'read' ? state : steps);
 
 function open(limitMs?: number): HostRequests {
   const { redis, settings } = pipeline;
@@ -60,7 +60,7 @@ const refusal = (asked: Promise<unknown>): Promise<CertlineError> =>
 /** What is left of requests in Redis, jobs apart that BullMQ keeps of its own. */
 async function left(pool = 'default'): Promise<string[]> {
   const jobs = await pipeline.queue(pool === 'default' ? 'host-requests' : `host-requests-${pool}`).getJobs();
-  const keys = await pipeline.redis.keys(`${pipeline.settings.prefix}:host-request:*`);
+  const keys = await pipeline.redis.keys(`${pipeline.settings.prefix}:request:*`);
   return [...jobs.map(({ name }) => `job ${name}`), ...keys];
 }
 const nothingIsLeft = (pool?: string) => vi.waitUntil(async () => (await left(pool)).length === 0, { timeout: 10_000 });
@@ -85,7 +85,7 @@ describe('a host that another process opens', () => {
   it('is read and tested, and nothing of that stays in Redis', async () => {
     const asked: string[] = [];
     start((question, id, signal) => {
-      asked.push(`${question} ${id}`);
+      asked.push(`${question.question} ${id}`);
       return answering(question, id, signal);
     });
     expect(await requests.read(target, forever)).toEqual(state);
@@ -96,7 +96,7 @@ describe('a host that another process opens', () => {
 
   it('is looked at for drift, and what a worker answers that does not know the question is no report', async () => {
     const report = { ...finding('tgt_1', [difference('a')]), since: 5 };
-    const worker = start(async (question) => (question === 'drift' ? report : state));
+    const worker = start(async ({ question }) => (question === 'drift' ? report : state));
     expect(await requests.drift(target, forever)).toEqual(report);
     await worker.stop(1_000);
     start(async () => state);
@@ -238,7 +238,7 @@ describe('a request to a host', () => {
     await expect(asked).rejects.toThrow();
     await nothingIsLeft();
     const seen: string[] = [];
-    start(async (question) => {
+    start(async ({ question }) => {
       seen.push(question);
       return question === 'read' ? state : steps;
     });

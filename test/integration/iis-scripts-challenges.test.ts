@@ -1,19 +1,12 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { lstat, mkdir, mkdtemp, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { XMLValidator } from 'fast-xml-parser';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { powershellArguments, scriptText, stdinFor } from '#libs/iis/script-text';
 import { siteXml } from '../support/iis-config.ts';
 import {
   createMachine,
   type Machine,
   openScriptSession,
-  providePshost,
-  runScript,
   type ScriptRun,
   type ScriptSession,
   withoutPowerShell,
@@ -171,67 +164,6 @@ describe.skipIf(withoutPowerShell)('http-01 on a host', () => {
         expect(await remove(root, { token: name, ...over })).toMatchObject({ exit: 1, answer: { ok: false } });
       }
       expect(await filesBelow(root)).toEqual(before);
-    });
-  });
-
-  describe('by a listener beside the sites', () => {
-    /** A port that is free now. */
-    async function freePort(): Promise<number> {
-      const server = createServer().listen(0);
-      await once(server, 'listening');
-      const address = server.address();
-      server.close();
-      await once(server, 'close');
-      return typeof address === 'object' && address ? address.port : 0;
-    }
-
-    it('serves its tokens and nothing else, and ends when the last was fetched', async () => {
-      const port = await freePort();
-      const child = spawn('dotnet', [await providePshost(), ...powershellArguments], {
-        env: { ...process.env, ...machine.env },
-        stdio: ['pipe', 'pipe', 'inherit'],
-      });
-      const request = { port, seconds: 60, max: 3, tokens: { [token]: keyAuthorization, other: 'other.x' } };
-      child.stdin.end(stdinFor(scriptText('serve-challenges'), request));
-      const lines: string[] = [];
-      const output = createInterface(child.stdout).on('line', (line) => lines.push(line));
-      const closed = once(child, 'close');
-      await once(output, 'line');
-      expect(lines).toEqual(['{"listening":true}']);
-
-      const get = async (path: string): Promise<[number, string]> => {
-        const response = await fetch(`http://127.0.0.1:${port}${path}`);
-        return [response.status, await response.text()];
-      };
-      const folder = '/.well-known/acme-challenge';
-      expect(await get(`${folder}/${token}`)).toEqual([200, keyAuthorization]);
-      expect(await get(`${folder}/${token.toUpperCase()}`)).toEqual([404, '']);
-      expect(await get(`${folder}/Length`)).toEqual([404, '']);
-      expect(await get(`${folder}/`)).toEqual([404, '']);
-      expect((await get('/'))[0]).toBe(404);
-      expect(await get(`${folder}/${token}`)).toEqual([200, keyAuthorization]);
-      expect(await get(`${folder}/other`)).toEqual([200, 'other.x']);
-      expect(await closed).toEqual([0, null]);
-      expect(JSON.parse(lines.at(-1) ?? '')).toEqual({ ok: true, served: 3, notFound: 3 });
-    });
-
-    it('ends when its time is over', async () => {
-      const port = await freePort();
-      const request = { port, seconds: 0.3, max: 1, tokens: {} };
-      const { exit, answer } = await runScript(machine, 'serve-challenges', request);
-      expect({ exit, answer }).toEqual({ exit: 0, answer: { ok: true, served: 0, notFound: 0 } });
-    });
-
-    it('says why when the port belongs to somebody else', async () => {
-      const server = createServer().listen(0);
-      await once(server, 'listening');
-      const address = server.address();
-      const port = typeof address === 'object' ? address?.port : 0;
-      const { exit, answer } = await runScript(machine, 'serve-challenges', { port, seconds: 5, max: 1, tokens: {} });
-      server.close();
-      expect({ exit, answer }).toMatchObject({
-        ...{ exit: 1, answer: { ok: false, error: { type: 'System.Net.HttpListenerException' } } },
-      });
     });
   });
 });

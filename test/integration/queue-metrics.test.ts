@@ -36,6 +36,7 @@ beforeEach(() => {
     oldestJob: producer.oldestWaiting,
     isServed: producer.isServed,
     ...{ countTargets: none, countDrift: none, countDriftedPlaces: none },
+    ...{ countAccounts: none, countCredentials: none, countParkedAccounts: none, countParkedCredentials: none },
   };
   registerEstateMetrics(registry, estate, clock);
 });
@@ -60,7 +61,8 @@ describe('the gauges of the queues', () => {
       rollout: 0,
       ...{ drift: 0, 'drift-dmz': 0, 'drift-pool-0': 0, 'drift-pool-1': 0, 'drift-pool-2': 0 },
     });
-    clock.advance(20_000);
+    // BullMQ notes the time of the machine.
+    clock.advance(Date.now() + 20_000 - clock.now());
     const ages = await gauge('queue_oldest_job_age_seconds');
     expect(ages.deployment).toBe(0);
     expect(ages['deployment-dmz']).toBeGreaterThan(19);

@@ -106,7 +106,10 @@ describe('a login', () => {
     for (const secret of [{ privateKey: sshd.privateKey }, { password: passwordOf(sshd) }]) {
       const before = await mark();
       const host = runner({}, secret);
-      for (const request of [{ a: 1 }, { b: 'ü' }]) {
+      for (const request of [
+        { ok: true, a: 1 },
+        { ok: true, b: 'ü' },
+      ]) {
         await powershell.does('echo "$request"');
         expect(await host.run('', request, options)).toEqual(request);
       }

@@ -95,6 +95,17 @@ describe('an order that waits', () => {
     const waits = (await pipeline.store.history(id)).filter(({ type }) => type === 'stage_waiting');
     expect(waits).toMatchObject([{ code: 'validation_pending', nextAttemptAt: until }]);
   });
+
+  it('has one line in its history for each thing that it waits for, however often it is looked at', async () => {
+    const { id } = await pipeline.enqueue();
+    const soon = { kind: 'wait', until: 0 } as const;
+    const record = () => fail(soon, 'dns_record_awaited');
+    startThrowing(record(), record(), record(), fail(soon, 'validation_pending'), fail(soon, 'validation_pending'));
+    await pipeline.until(id, isValidated);
+    expect(runs).toHaveLength(6);
+    const waited = ['dns_record_awaited', 'validation_pending'];
+    expect(await historyOf(id)).toEqual(['order_placed', 'stage_started', ...waited, 'stage_completed']);
+  });
 });
 
 describe('a failure that is retryable', () => {

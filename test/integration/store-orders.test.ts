@@ -251,7 +251,14 @@ describe('an order', () => {
     const pending = (await place(store)) as PendingOrder;
     const expires = Date.now() + 60_000;
     const challenge = (token: string) =>
-      ({ type: 'http-01', name: 'a.example.com', token, keyAuthorization: `${token}.key`, expires }) as const;
+      ({
+        type: 'http-01',
+        via: 'responder',
+        name: 'a.example.com',
+        token,
+        keyAuthorization: `${token}.key`,
+        expires,
+      }) as const;
     const [kept, dropped] = ['kept', 'dropped'];
     const shown = await save(store, pending, { ...pending, presented: [challenge(kept), challenge(dropped)] });
     const seen = () => Promise.all([kept, dropped].map(store.challengeAnswers.get));

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { newId } from '#libs/model/ids';
-import type { Order, PendingOrder, Presented } from '#libs/model/order';
+import type { Order, PendingOrder, PresentedDns, PresentedHttp } from '#libs/model/order';
 import { cancelled, failed, newOrder, validated } from '#libs/model/transitions';
 import { connectRedis } from '#libs/store/redis';
 import { createStore, type Store } from '#libs/store/store';
@@ -16,12 +16,12 @@ let redis: Redis;
 const now = Date.now();
 const fresh = (): Store => createStore(redis, `test-${randomUUID()}`);
 
-const http: Presented<'http-01'> = {
-  ...{ type: 'http-01', name: 'a.example.com', token: 'token-1', keyAuthorization: 'token-1.key' },
+const http: PresentedHttp<'responder'> = {
+  ...{ type: 'http-01', via: 'responder', name: 'a.example.com', token: 'token-1', keyAuthorization: 'token-1.key' },
   expires: now + 3_600_000,
 };
-const txt: Presented<'dns-01'> = {
-  ...{ type: 'dns-01', name: 'b.example.com', token: 'token-2', keyAuthorization: 'token-2.key', expires: now },
+const txt: PresentedDns = {
+  ...{ type: 'dns-01', name: 'b.example.com', expires: now },
   ...{
     credential: 'cred_1',
     record: '_acme-challenge.b.example.com',
@@ -30,7 +30,13 @@ const txt: Presented<'dns-01'> = {
     since: now,
   },
 };
-const cleanUp = { credential: 'cred_1', zone: 'example.com', record: txt.record, value: 'value-2' };
+const cleanUp = {
+  kind: 'dns' as const,
+  credential: 'cred_1',
+  zone: 'example.com',
+  record: txt.record,
+  value: 'value-2',
+};
 
 async function place(store: Store, more: Partial<PendingOrder> = {}): Promise<Order> {
   const { challenge, challenges } = { challenge: { type: 'dns-01', credential: 'cred_1' } as const, challenges: [] };

@@ -109,8 +109,9 @@ function sorted(items: string[], size: number): string[] {
 /** All that Redis holds: key to content. */
 export async function dumpRedis(redis: Redis): Promise<Map<string, string>> {
   const dump = new Map<string, string>();
-  // What workers say of themselves comes and goes: leases, that they are there, when they looked for stalled jobs.
-  const passing = /:(lease|served):|:stalled-check$/;
+  // What workers say of themselves comes and goes: leases, that they are there, when they looked for stalled jobs; and what a queue of
+  // questions counts.
+  const passing = /:(lease|served):|:stalled-check$|-requests:(events|id|meta)$/;
   for (const key of (await redis.keys('*')).filter((one) => !passing.test(one)).sort()) {
     const type = await redis.type(key);
     if (type === 'none') continue;

@@ -33,6 +33,8 @@ export interface DnsLab {
   powerDns(name: string, apiKey?: string): Record<string, unknown>;
   tsigKey: string;
   catchUp(): Promise<void>;
+  /** Gives `example.com`, a public domain whose names all lead to this machine, these records besides. */
+  writePublic(...records: string[]): Promise<void>;
   /** Puts a CNAME in the place of what a name of `slow.test` has, at both servers. */
   delegate(name: string, to: string): Promise<void>;
   /** All values at the name on every server of its zone. */
@@ -56,6 +58,7 @@ const zones: Record<string, string[]> = {
   'fast.test': ['@ NS ns1.host.test.', '* A 127.0.0.1'],
   'slow.test': ['@ NS ns1.host.test.', '@ NS ns2.host.test.'],
   'delegating.test': ['@ NS ns1.host.test.', `_acme-challenge.www CNAME ${inHandedZone}.`],
+  'example.com': ['@ NS ns1.host.test.', '* A 127.0.0.1'],
 };
 
 async function startServers(dir: string, tsigKey: string, powerdns: PowerDns) {
@@ -81,15 +84,20 @@ async function startServers(dir: string, tsigKey: string, powerdns: PowerDns) {
       ),
     });
     const secondary = await start('secondary', { zones: [{ name: 'slow.test', copyOf: addresses.primary }] });
+    const delegated = (top: string): string[] =>
+      Object.keys(zones)
+        .filter((name) => name.endsWith(`.${top}`))
+        .map((name) => `${name}. NS ns1.host.test.`);
     const delegations = [
-      ...Object.keys(zones).map((name) => `${name}. NS ns1.host.test.`),
+      ...delegated('test'),
       ...['slow.test. NS ns2.host.test.', 'handed.test. NS ns3.host.test.', 'ns1.host.test. A 127.0.0.3'],
     ];
-    const root = ['@ NS ns.nic.test.', 'ns.nic.test. A 127.0.0.2', 'test. NS ns.nic.test.'];
+    const root = ['@ NS ns.nic.test.', 'ns.nic.test. A 127.0.0.2', 'test. NS ns.nic.test.', 'com. NS ns.nic.test.'];
     await start('registry', {
       zones: [
         { name: '.', text: zoneText('.', root) },
         { name: 'test', text: zoneText('test', ['@ NS ns.nic.test.', 'ns.nic A 127.0.0.2', ...delegations]) },
+        { name: 'com', text: zoneText('com', ['@ NS ns.nic.test.', ...delegated('com')]) },
       ],
     });
     const recursion = { roots: [addresses.registry], trust: [] };
@@ -136,6 +144,7 @@ export async function startDnsLab(): Promise<DnsLab> {
   const catchUp = async (): Promise<void> => {
     await secondary.control('retransfer', 'slow.test');
   };
+  let publicSerial = 1;
   const copied = async (): Promise<boolean> => (await secondary.log()).includes('zone slow.test/IN: transferred');
   await eventually('ns2 has its copy', 20_000, copied);
   const serversOf = (name: string): string[] => {
@@ -158,6 +167,14 @@ export async function startDnsLab(): Promise<DnsLab> {
       ...{ name, kind: 'dns', provider: 'powerdns', secret: { apiKey }, settings: { url: powerdns.url } },
     }),
     catchUp,
+    async writePublic(...records) {
+      publicSerial += 1;
+      const text = zoneText('example.com', [...(zones['example.com'] ?? []), ...records], publicSerial);
+      await primary.writeZone('example.com', text);
+      const loaded = async () => (await serialAt(primary.server, 'example.com')) === publicSerial;
+      await eventually('ns1 has loaded it', 20_000, loaded);
+      await Promise.all([resolver, resolverOfCa].map((one) => one.control('flush')));
+    },
     async delegate(name, to) {
       const key = { name: 'certline.key', algorithm: 'hmac-sha256', secret: Buffer.from(tsigKey, 'base64') } as const;
       const { signed } = signMessage(cnameUpdate('slow.test', name, to), key, Date.now());

@@ -24,6 +24,7 @@ export async function startDnsReceiver(answer: (response: ServerResponse, delive
   const url = `http://127.0.0.1:${port}/dns?token=a-token-in-the-address`;
   return {
     deliveries,
+    url,
     body: { name: 'receiver', kind: 'dns', provider: 'webhook', settings: { url }, secret: { secret: 'x'.repeat(32) } },
     async close() {
       server.closeAllConnections();

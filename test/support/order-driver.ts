@@ -3,14 +3,17 @@ import { generateAccountKey } from '#libs/acme/jws';
 import type { Solver } from '#libs/challenges/solver';
 import { asCertlineError } from '#libs/errors';
 import type { Account } from '#libs/model/account';
-import { isFinal, type Order, type OrderRequest, stageOf } from '#libs/model/order';
+import { caLimitChangesSchema, caLimitTable } from '#libs/model/ca-limits';
+import { isFinal, type Order, type OrderRequest, type PresentedHttp, stageOf } from '#libs/model/order';
 import type { Leaves, StageHandler, Takes } from '#libs/queues/handler';
 import { createOrderRunner, type OrderRunner } from '#libs/queues/order-runner';
 import { type AccountSessions, accountKeyName, createAccountSessions } from '#libs/service/account-sessions';
+import { type CaBudget, createCaBudget } from '#libs/store/ca-budget';
 import { createPrivateKeys } from '#libs/store/private-keys';
 import { createSecretBox, parseMasterKeys } from '#libs/store/secret-box';
 import { createIssueHandler } from '../../services/issuance-worker/issue.ts';
 import type { Redis } from '../../services/lab/redis.ts';
+import { createBudgetGuard } from '../../services/validation-worker/budget-guard.ts';
 import { createValidateHandler } from '../../services/validation-worker/validate.ts';
 import { type FakeClock, fakeClock } from './fake-clock.ts';
 import { type IssuingCa, startIssuingCa } from './issuing-ca.ts';
@@ -26,6 +29,9 @@ export interface OrderDriver {
   pipeline: Pipeline;
   sessions: AccountSessions;
   account: Account;
+  addAccount(account: Account): Promise<void>;
+  /** On the driver's clock. */
+  budget: CaBudget;
   place(request?: Partial<OrderRequest>): Promise<string>;
   /**
    * Runs the order's stages, each attempt at its time, until the order rests or `attempts` are made. Answers how each attempt ended:
@@ -41,7 +47,12 @@ function spell(ms: number): string {
   return ms < 86_400_000 ? `${ms / 60_000} min` : `${ms / 3_600_000} h`;
 }
 
-export async function openOrderDriver(server: Redis, directory?: string): Promise<OrderDriver> {
+/** @param limits of the CA; without, it has none */
+export async function openOrderDriver(
+  server: Redis,
+  directory?: string,
+  limits: Record<string, string | boolean> = {},
+): Promise<OrderDriver> {
   const ca = await startIssuingCa();
   const clock = fakeClock(Date.now());
   const pipeline = openPipeline(server, { clock, retryDelayScale: 1 });
@@ -54,17 +65,28 @@ export async function openOrderDriver(server: Redis, directory?: string): Promis
     ...{ url: `${ca.url('account')}/1`, caBundle: null, allowInternalNames: false, eabKid: null, parked: null },
     createdAt: clock.now(),
   };
-  await store.accounts.create(account);
-  await privateKeys.obtain(accountKeyName(account), generateAccountKey);
+  async function addAccount(one: Account): Promise<void> {
+    await store.accounts.create(one);
+    await privateKeys.obtain(accountKeyName(one), generateAccountKey);
+  }
+  await addAccount(account);
 
-  const solver: Solver<'http-01'> = {
-    prepare: async (challenge) => ({ ...challenge, type: 'http-01' }),
+  const solver: Solver<PresentedHttp<'responder'>> = {
+    prepare: async ({ name, token, keyAuthorization, expires }) => ({
+      ...{ type: 'http-01', via: 'responder', name, token, keyAuthorization, expires },
+    }),
     present: async () => {},
     check: async () => {},
   };
+  const budget = createCaBudget(pipeline.redis, store.keys, async () => clock.now());
   const deps = { openSession: sessions.open, privateKeys, certificates: store.certificates };
   const validation = createValidateHandler({
     openSession: sessions.open,
+    requireCaa: async () => {},
+    budget: createBudgetGuard({
+      store: { ...store, caBudget: budget },
+      limits: caLimitTable(caLimitChangesSchema.parse(JSON.stringify({ [account.directory]: limits }))),
+    }),
     solverOf: async () => solver as Solver,
     written: async () => {},
   });
@@ -105,6 +127,8 @@ export async function openOrderDriver(server: Redis, directory?: string): Promis
     pipeline,
     sessions,
     account,
+    addAccount,
+    budget,
     read: pipeline.read,
     async place(request) {
       const now = clock.now();

@@ -117,6 +117,7 @@ export function retriesTable(rows: Readonly<Record<string, RetryRow>>): string {
 export interface DnsProviderRow {
   name: string;
   title: string;
+  rights: string;
   settings: DescribedFields;
   secret: DescribedFields;
 }
@@ -131,13 +132,14 @@ export function dnsProvidersTable(providers: readonly DnsProviderRow[]): string 
     Object.keys(properties)
       .map((name) => code(required.includes(name) ? name : `${name}?`))
       .join(', ') || '–';
-  const rows = providers.map(({ name, title, settings, secret }) => [
+  const rows = providers.map(({ name, title, rights, settings, secret }) => [
     code(name),
     title,
+    rights,
     fields(settings),
     fields(secret),
   ]);
-  return table(['`provider`', 'What it is', '`settings`', '`secret`'], rows);
+  return table(['`provider`', 'What it is', 'What the credential needs there', '`settings`', '`secret`'], rows);
 }
 
 function marked(name: string): RegExp {

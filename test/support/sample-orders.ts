@@ -10,7 +10,7 @@ export function orderRequest(more: Partial<OrderRequest> = {}): OrderRequest {
   return {
     names: ['a.example.com', 'b.example.com'],
     account: 'acc_1',
-    challenge: { type: 'http-01' },
+    challenge: { type: 'http-01', via: 'responder' },
     challenges: [],
     keyType: 'rsa-2048',
     profile: null,

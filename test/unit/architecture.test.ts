@@ -5,6 +5,7 @@ import { systemClock } from '#libs/clock';
 import { configSections, secretVariables } from '#libs/config';
 import { dnsProviders } from '#libs/dns/providers';
 import { errorCodes } from '#libs/error-codes';
+import { registerCaBudgetMetric } from '#libs/metrics/ca-budget';
 import { registerEstateMetrics } from '#libs/metrics/estate';
 import { createMetrics } from '#libs/metrics/metrics';
 import { restartPolicy, stages } from '#libs/queues/stages';
@@ -47,12 +48,15 @@ const allowed: Record<string, { imports?: string[]; types?: string[] }> = {
   'retry-after': {},
   model: { imports: ['error-codes', 'errors'] },
   acme: { imports: ['error-codes', 'errors', 'retry-after'], types: ['clock'] },
-  challenges: { imports: ['dns', 'errors'], types: ['clock', 'model'] },
+  challenges: {
+    imports: ['dns', 'errors', 'iis', 'outgoing', 'targets'],
+    types: ['clock', 'logging', 'model', 'queues'],
+  },
   crypto: { imports: ['errors'], types: ['model'] },
   dns: { imports: ['errors', 'model', 'outgoing', 'retry-after', 'run-program'], types: ['clock'] },
   iis: { imports: ['errors', 'model', 'process-tree'], types: ['clock', 'error-codes'] },
   metrics: { imports: ['model'], types: ['clock'] },
-  store: { imports: ['errors', 'model'] },
+  store: { imports: ['clock', 'errors', 'model'] },
   targets: { imports: ['crypto', 'errors', 'model', 'outgoing', 'retry-after', 'run-program'], types: ['clock'] },
   queues: { imports: ['errors', 'metrics', 'model'], types: ['clock', 'iis', 'logging', 'store', 'targets'] },
 };
@@ -261,11 +265,13 @@ describe('the README', () => {
     const estate = {
       ...{ countOrders: none, countExpiring: none, nextExpiry: none, countRenewalDue: none, oldestJob: none },
       ...{ countTargets: none, countDrift: none, countDriftedPlaces: none },
+      ...{ countAccounts: none, countCredentials: none, countParkedAccounts: none, countParkedCredentials: none },
       queueNames: async () => [],
       queueCounts: async () => ({}),
       isServed: async () => false,
     };
     registerEstateMetrics(registry, estate, systemClock);
+    registerCaBudgetMetric(registry, async () => []);
     return z.array(metricSchema).parse(registry.getMetricsAsArray());
   }
 
@@ -275,8 +281,8 @@ describe('the README', () => {
   });
   const fieldsOf = (schema: z.ZodType): DescribedFields =>
     fieldsSchema.parse(z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' }));
-  function providerRow({ name, title, settings, secret }: (typeof dnsProviders)[number]): DnsProviderRow {
-    return { name, title, settings: fieldsOf(settings), secret: fieldsOf(secret) };
+  function providerRow({ name, title, rights, settings, secret }: (typeof dnsProviders)[number]): DnsProviderRow {
+    return { name, title, rights, settings: fieldsOf(settings), secret: fieldsOf(secret) };
   }
 
   it.each([

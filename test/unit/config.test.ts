@@ -38,7 +38,9 @@ describe('the configuration', () => {
       RATE_LIMIT_PER_MINUTE: 3000,
       HTTP01_PORT: 80,
       HTTP01_SELF_CHECK: true,
+      WEBROOTS: [],
       DNS_RESOLVERS: [],
+      CAA_CHECK: true,
       DNS01_PORT: 53,
       ALLOW_PRIVATE_DNS_SERVERS: false,
       RETRY_DELAY_SCALE: 1,
@@ -112,6 +114,7 @@ describe('the configuration', () => {
     ['BOOTSTRAP_API_KEY', 'short'],
     ['DEPLOYMENT_POOLS', 'dmz,Head Office'],
     ['DEPLOYMENT_POOLS', ','],
+    ['EXTERNAL_CHECK_URL', 'ftp://look.example/'],
   ])('refuses %s=%s', (name, value) => {
     expect(wrong(all, { [name]: value }).slice(1)).toEqual([expect.stringMatching(new RegExp(`^${name}: `))]);
   });

@@ -57,5 +57,7 @@ export async function openAcmeDns(
 
 export const acmeDns = defineProvider({
   ...{ name: 'acme-dns', title: 'acme-dns' },
+  rights:
+    'An account of its own for each name, from `POST /register`; the validation workers in its `allowfrom`, if it has one.',
   ...{ settings, secret, open: openAcmeDns },
 });

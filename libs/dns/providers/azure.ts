@@ -6,6 +6,7 @@ import { type DnsProvider, defineProvider, type ProviderDeps, type TxtRecord } f
 import { type ApiAnswer, type ApiProblem, createHttpApi } from '../http-api.ts';
 import { type TokenKeeper, withFreshToken } from '../oauth.ts';
 import { addValue, type RecordSetApi, removeValue } from '../record-sets.ts';
+import { stringsOf } from '../txt-text.ts';
 import { plainName, relativeName, zoneAmbiguous, zoneNotManaged } from '../zone-names.ts';
 
 const title = 'Azure DNS';
@@ -161,7 +162,7 @@ export async function openAzure(
     return {
       ...{ what: `${title}: ${record.name}`, clock },
       valueOf: ({ value }) => value.join(''),
-      itemOf: (value) => ({ value: [value] }),
+      itemOf: (value) => ({ value: stringsOf(value) }),
       async read() {
         const answer = await api.send({ method: 'GET', path, accept: [404] }, signal);
         if (answer.status === 404) return { items: [], version: null };
@@ -196,4 +197,10 @@ export async function openAzure(
 }
 
 /** Azure DNS with a service principal or the managed identity of the machine. */
-export const azure = defineProvider({ name: 'azure', title, settings, secret, open: openAzure });
+export const azure = defineProvider({
+  ...{ name: 'azure', title },
+  // https://learn.microsoft.com/en-us/azure/dns/dns-protect-zones-recordsets
+  rights:
+    'The role DNS Zone Contributor at the zone or its resource group; or a role with `Microsoft.Network/dnsZones/read` and `Microsoft.Network/dnsZones/TXT/*`.',
+  ...{ settings, secret, open: openAzure },
+});

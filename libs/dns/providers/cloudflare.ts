@@ -142,4 +142,10 @@ export async function openCloudflare(
 }
 
 /** Cloudflare with an API token. */
-export const cloudflare = defineProvider({ name: 'cloudflare', title, settings, secret, open: openCloudflare });
+export const cloudflare = defineProvider({
+  ...{ name: 'cloudflare', title },
+  // https://developers.cloudflare.com/fundamentals/api/reference/permissions/
+  rights:
+    'An API token with Zone → DNS → Edit and Zone → Zone → Read for the zones; without the second with `zoneIds`.',
+  ...{ settings, secret, open: openCloudflare },
+});

@@ -92,4 +92,9 @@ export async function openDigitalocean(
 }
 
 /** DigitalOcean with a personal access token. */
-export const digitalocean = defineProvider({ name: 'digitalocean', title, settings, secret, open: openDigitalocean });
+export const digitalocean = defineProvider({
+  ...{ name: 'digitalocean', title },
+  // https://docs.digitalocean.com/reference/api/scopes/
+  rights: 'A personal access token with the scopes `domain:read`, `domain:create` and `domain:delete`.',
+  ...{ settings, secret, open: openDigitalocean },
+});

@@ -126,4 +126,8 @@ export async function openDnsMadeEasy(
 }
 
 /** DNS Made Easy with the keys of an account. */
-export const dnsMadeEasy = defineProvider({ name: 'dns-made-easy', title, settings, secret, open: openDnsMadeEasy });
+export const dnsMadeEasy = defineProvider({
+  ...{ name: 'dns-made-easy', title },
+  rights: 'API key and secret key of the account that has the domains.',
+  ...{ settings, secret, open: openDnsMadeEasy },
+});

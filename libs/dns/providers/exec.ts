@@ -114,5 +114,6 @@ export async function openExec(
 
 export const exec = defineProvider({
   ...{ name: 'exec', title: 'A program of your own on the validation workers' },
+  rights: '`ALLOW_COMMANDS`; the program has those of the validation worker’s user.',
   ...{ settings, secret, open: openExec },
 });

@@ -136,4 +136,10 @@ export async function openGodaddy(
 }
 
 /** GoDaddy with an API key. */
-export const godaddy = defineProvider({ name: 'godaddy', title, settings, secret, open: openGodaddy });
+export const godaddy = defineProvider({
+  ...{ name: 'godaddy', title },
+  // https://developer.godaddy.com/getstarted
+  rights:
+    'An API key for production; GoDaddy gives DNS by API to accounts with 10 domains or more, or its Discount Domain Club.',
+  ...{ settings, secret, open: openGodaddy },
+});

@@ -152,4 +152,9 @@ export async function openGoogleCloud(
 }
 
 /** Google Cloud DNS with a service account. */
-export const googleCloud = defineProvider({ name: 'google-cloud', title, settings, secret, open: openGoogleCloud });
+export const googleCloud = defineProvider({
+  ...{ name: 'google-cloud', title },
+  // https://cloud.google.com/dns/docs/access-control
+  rights: 'The role DNS Administrator (`roles/dns.admin`), or one with the permissions below, in the project.',
+  ...{ settings, secret, open: openGoogleCloud },
+});

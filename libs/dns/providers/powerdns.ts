@@ -158,5 +158,8 @@ export async function openPowerDns(
 
 export const powerdns = defineProvider({
   ...{ name: 'powerdns', title: 'PowerDNS Authoritative (HTTP API)' },
+  // https://doc.powerdns.com/authoritative/http-api/
+  rights:
+    '`api=yes` and an `api-key` in pdns.conf, the workers in `webserver-allow-from`. The key may change everything.',
   ...{ settings, secret, open: openPowerDns },
 });

@@ -119,5 +119,6 @@ export async function openRfc2136(
 
 export const rfc2136 = defineProvider({
   ...{ name: 'rfc2136', title: 'Dynamic updates (RFC 2136): BIND, Knot, Microsoft DNS' },
+  rights: 'A TSIG key that may change TXT records: BIND `update-policy`, Knot `acl`. Microsoft DNS takes no TSIG.',
   ...{ settings, secret, open: openRfc2136 },
 });

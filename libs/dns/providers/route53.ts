@@ -254,4 +254,10 @@ export async function openRoute53(
 }
 
 /** Amazon Route 53 with the keys of a user, the role of an instance, or a role assumed with either. */
-export const route53 = defineProvider({ name: 'route53', title, settings, secret, open: openRoute53 });
+export const route53 = defineProvider({
+  ...{ name: 'route53', title },
+  // https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/specifying-rrset-conditions.html
+  rights:
+    '`route53:ChangeResourceRecordSets` and `route53:ListResourceRecordSets` for the hosted zones, `route53:ListHostedZonesByName` and `route53:ListHostedZones`; without the last two with `hostedZoneIds`.',
+  ...{ settings, secret, open: openRoute53 },
+});

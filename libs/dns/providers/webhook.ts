@@ -67,5 +67,6 @@ export async function openWebhook(
 
 export const webhook = defineProvider({
   ...{ name: 'webhook', title: 'A receiver of your own, over HTTPS' },
+  rights: 'The receiver checks the signature; it has the rights itself.',
   ...{ settings, secret, open: openWebhook },
 });

@@ -1,4 +1,5 @@
 # Comes before every script. stdin: the request, one line of JSON. stdout: the answer, one line of JSON that begins with "{".
+# A line of JSON that does not begin with {"ok": is no answer but what a script says on the way.
 # ASCII only both ways: Windows PowerShell 5.1 reads and writes in the code page of the console. Runs on 5.1 and on 7.
 Set-StrictMode -Version 2
 $ErrorActionPreference = 'Stop'
@@ -225,10 +226,10 @@ function Find-ChallengeFolder {
     return [System.IO.Path]::Combine($root, '.well-known', 'acme-challenge')
 }
 
-# A token becomes the name of a file.
-function Get-Token {
-    $token = [string]$request.token
-    if ($token -notmatch '^[A-Za-z0-9_-]{1,128}$') { throw [System.ArgumentException]::new('the token has characters that no token has') }
+# A token becomes the name of a file, and part of a URL.
+function Get-Token($from) {
+    $token = [string]$from.token
+    if ($token -notmatch '^[A-Za-z0-9_-]{1,128}\z') { throw [System.ArgumentException]::new('the token has characters that no token has') }
     return $token
 }
 

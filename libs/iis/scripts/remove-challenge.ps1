@@ -17,7 +17,7 @@ function Remove-EmptyFolder([string]$folder) {
 }
 
 Invoke-Main {
-    $token = Get-Token
+    $token = Get-Token $request
     $folder = Find-ChallengeFolder
     $removed = $false
     if ([System.IO.Directory]::Exists($folder)) {

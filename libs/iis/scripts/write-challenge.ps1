@@ -16,7 +16,7 @@ $variants = @{
 }
 
 Invoke-Main {
-    $token = Get-Token
+    $token = Get-Token $request
     $webConfig = [string](Get-Field $request 'webConfig' 'none')
     if ($webConfig -ne 'none' -and -not $variants.ContainsKey($webConfig)) { throw [System.ArgumentException]::new("there is no web.config '$webConfig'") }
     $content = [System.Text.Encoding]::ASCII.GetBytes([string]$request.keyAuthorization)

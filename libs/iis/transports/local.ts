@@ -3,8 +3,7 @@ import { once } from 'node:events';
 import { CertlineError } from '../../errors.ts';
 import { killTree } from '../../process-tree.ts';
 import type { ScriptRunner } from '../script-runner.ts';
-import { powershellArguments, stdinFor } from '../script-text.ts';
-
+import { attendedArguments, powershellArguments, stdinFor } from '../script-text.ts';
 import { exchange, type ScriptEnd, type ScriptProcess } from './script-exchange.ts';
 
 const place = 'this machine';
@@ -22,11 +21,11 @@ async function started(child: ChildProcess, program: string): Promise<void> {
 /** Runs scripts by the powershell.exe of this machine, which is the IIS host then. `program`: another one, for tests. */
 export function createLocalRunner(program = 'powershell.exe'): ScriptRunner {
   return {
-    async run(script, request, { signal, timeoutMs, confidential = false }) {
+    async run(script, request, { confidential = false, ...options }) {
       let child: ChildProcess | undefined;
       const start = async (): Promise<ScriptProcess> => {
         // A group of its own, so that all of it can be ended; on Windows that would open a console, and taskkill finds the tree.
-        const process = spawn(program, powershellArguments, {
+        const process = spawn(program, options.attended ? attendedArguments : powershellArguments, {
           stdio: 'pipe',
           detached: !onWindows,
           windowsHide: true,
@@ -42,7 +41,7 @@ export function createLocalRunner(program = 'powershell.exe'): ScriptRunner {
       const abandon = (): void => {
         if (child) killTree(child);
       };
-      return exchange({ place, start, abandon, input: stdinFor(script, request), signal, timeoutMs, confidential });
+      return exchange({ ...options, place, start, abandon, input: stdinFor(script, request), confidential });
     },
     connect: async () => ({ place, hostKey: null }),
     close: async () => {},

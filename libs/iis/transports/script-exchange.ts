@@ -1,5 +1,7 @@
+import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { CertlineError } from '../../errors.ts';
+import type { ScriptOptions } from '../script-runner.ts';
 
 /** Far more than a host with ten thousand bindings says. */
 const maxOutput = 32 * 1024 * 1024;
@@ -35,17 +37,33 @@ export interface ExchangeOptions {
   timeoutMs: number;
   /** The request holds a secret: nothing of what the host prints is shown. */
   confidential: boolean;
+  /** As in `ScriptOptions`. */
+  attended?: ScriptOptions['attended'];
 }
 
-/** The answer in what a script printed: its last line that begins an object. Undefined when there is none, or not all of it. */
-function answerIn(output: string): unknown {
-  const line = output.split(/\r?\n/).findLast((one) => one.startsWith('{'));
-  if (line === undefined) return undefined;
+/** How the prelude of the scripts begins an answer; other objects are what a script says on the way. */
+const answerBegins = '{"ok":';
+
+/** What a line of a script says; undefined when it says nothing, or when it is not all there. */
+function jsonIn(line: string | undefined): unknown {
+  if (!line?.startsWith('{')) return undefined;
   try {
     return JSON.parse(line);
   } catch {
     return undefined;
   }
+}
+
+/** The answer in what a script printed: the last one. Undefined when there is none, or not all of it. */
+const answerIn = (output: string): unknown =>
+  jsonIn(output.split(/\r?\n/).findLast((one) => one.startsWith(answerBegins)));
+
+/** Tells of what a script says on the way. */
+function tellProgress(stream: Readable, onProgress: (said: unknown) => void): void {
+  createInterface({ input: stream, crlfDelay: Number.POSITIVE_INFINITY }).on('line', (line) => {
+    const said = line.startsWith(answerBegins) ? undefined : jsonIn(line);
+    if (said !== undefined) onProgress(said);
+  });
 }
 
 /** The beginning of a stream as text. */
@@ -71,7 +89,7 @@ function silence({ place, confidential }: ExchangeOptions, end: ScriptEnd, outpu
 
 /** Gives the process its input and waits for its answer. `giveUp` ends it when it says too much. */
 async function talk(options: ExchangeOptions, giveUp: (reason: Error) => void): Promise<unknown> {
-  const { place, input } = options;
+  const { place, input, attended } = options;
   const { stdin, stdout, stderr, end } = await options.start();
   // A process that ends early takes no input any more; how it ended says more than the broken pipe.
   for (const stream of [stdin, stdout, stderr]) stream.on('error', () => {});
@@ -83,7 +101,10 @@ async function talk(options: ExchangeOptions, giveUp: (reason: Error) => void): 
     else giveUp(new CertlineError('target_refused', `${place} answers with more than ${maxOutput} bytes`));
   });
   const errors = beginningOf(stderr);
-  stdin.end(input);
+  if (attended) {
+    tellProgress(stdout, attended.onProgress);
+    stdin.write(input);
+  } else stdin.end(input);
   const how = await end;
   const output = Buffer.concat(parts).toString('latin1');
   const answer = answerIn(output);
@@ -97,10 +118,10 @@ async function talk(options: ExchangeOptions, giveUp: (reason: Error) => void): 
 }
 
 /**
- * Runs one script and answers the JSON it printed. It is never started a second time: after an error a script may have done its work or not.
+ * Runs one script and answers what it answered. It is never started a second time: after an error a script may have done its work or not.
  *
  * @throws CertlineError `target_timeout` after `timeoutMs`, `target_unreachable` when the connection is lost meanwhile, `target_refused` when
- * there is no JSON in the output or more than 32 MiB of it, and what `start` throws.
+ * there is no answer in the output or more than 32 MiB of it, and what `start` throws.
  * @throws the signal's reason when it is aborted.
  */
 export async function exchange(options: ExchangeOptions): Promise<unknown> {

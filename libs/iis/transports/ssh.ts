@@ -1,7 +1,7 @@
 import type { ClientChannel } from 'ssh2';
 import { CertlineError } from '../../errors.ts';
 import type { HostConnection, ScriptOptions, ScriptRunner } from '../script-runner.ts';
-import { bootstrapCommand, stdinFor } from '../script-text.ts';
+import { attendedArguments, bootstrapCommand, powershellArguments, stdinFor } from '../script-text.ts';
 import { exchange, type ScriptProcess } from './script-exchange.ts';
 import { openSshConnection, type SshConnection, type SshHost } from './ssh-connection.ts';
 
@@ -25,16 +25,16 @@ class SshRunner implements ScriptRunner {
   }
 
   async run(script: string, request: object, options: ScriptOptions): Promise<unknown> {
-    const { signal, timeoutMs, confidential = false } = options;
-    const connection = await this.#open(signal);
+    const { confidential = false, ...more } = options;
+    const connection = await this.#open(more.signal);
+    const command = bootstrapCommand(more.attended ? attendedArguments : powershellArguments);
     return exchange({
+      ...more,
       place: `${this.#host.host}:${this.#host.port}`,
-      start: () => startScript(connection),
+      start: () => startScript(connection, command),
       // With the connection, not the channel alone: the host may be what hangs. Its process ends with the connection where it can be ended.
       abandon: () => connection.drop(),
       input: stdinFor(script, request),
-      signal,
-      timeoutMs,
       confidential,
     });
   }
@@ -60,9 +60,9 @@ class SshRunner implements ScriptRunner {
   }
 }
 
-function startScript(connection: SshConnection): Promise<ScriptProcess> {
+function startScript(connection: SshConnection, command: string): Promise<ScriptProcess> {
   return new Promise((resolve, reject) => {
-    connection.client.exec(bootstrapCommand(), (error, channel) => {
+    connection.client.exec(command, (error, channel) => {
       const lost = connection.lost();
       if (!error) resolve(scriptProcess(connection, channel));
       else if (lost)

@@ -3,6 +3,7 @@ using System.Collections.Generic;
 using System.Collections.ObjectModel;
 using System.Globalization;
 using System.IO;
+using System.Linq;
 using System.Management.Automation;
 using System.Management.Automation.Host;
 using System.Management.Automation.Runspaces;
@@ -34,7 +35,8 @@ namespace PsHost
             shell.Streams.Warning.DataAdded += (_, e) => stderr.WriteLine("WARNING: " + shell.Streams.Warning[e.Index]);
             try
             {
-                shell.Invoke(Lines(stdin), output);
+                // As powershell.exe does (ConsoleHost): stdin is read for a command that names $input, to its end, and else left to the command.
+                shell.Invoke(command.Contains("$input") ? Lines(stdin) : Enumerable.Empty<string>(), output);
                 return host.ExitCode ?? 0;
             }
             catch (RuntimeException error)

@@ -1,5 +1,6 @@
 // pshost: the PowerShell 7 engine with the command line of powershell.exe.
-//   pshost -EncodedCommand <base64>   UTF-16LE script text; stdin is its $input, line by line, as powershell.exe has it
+//   pshost -EncodedCommand <base64>   UTF-16LE script text; stdin is its $input, line by line, as powershell.exe has it,
+//                                     unless the script does not name $input
 //   pshost -Serve                     one request {command, stdin, env} a line, one answer {exit, stdout, stderr} a line
 //   pshost -Lint a.ps1 b.ps1          parses, and says what Windows PowerShell 5.1 on .NET Framework 4.8 would not run
 //   pshost -Netsh                     what `netsh http show sslcert` prints of the stand-in's certificate table

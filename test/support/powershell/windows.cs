@@ -1,4 +1,4 @@
-// What the scripts find on Windows and nowhere else: the registry, who is logged in, key files, the stores of the machine, netsh.
+// What the scripts find on Windows and nowhere else: the registry, who is logged in, key files, the stores of the machine, netsh, http.sys.
 // The scripts have no switch for tests: the names they use are given other types here.
 using System;
 using System.Collections.Generic;
@@ -42,6 +42,7 @@ namespace PsHost
             add.Invoke(null, new object[] { "Microsoft.Win32.Registry", typeof(FakeRegistry) });
             add.Invoke(null, new object[] { "System.Security.Principal.WindowsIdentity", typeof(FakeIdentity) });
             add.Invoke(null, new object[] { "System.Security.Principal.WindowsPrincipal", typeof(FakePrincipal) });
+            add.Invoke(null, new object[] { "System.Net.HttpListener", typeof(FakeHttpListener) });
         }
 
         /// <summary>.NET on Linux has no LocalMachine\My: the first line of stdin, the script, gets the stores of the user instead.</summary>

@@ -16,7 +16,12 @@ describe('The text of a TXT value', () => {
   });
 
   it('is written so that it is read as the same', () => {
-    for (const value of ['plain', 'a"b', 'a\\b', '\\"', '']) expect(unquoted(quoted(value))).toBe(value);
+    for (const value of ['plain', 'a"b', 'a\\b', '\\"', '', 'a; b='.repeat(100)])
+      expect(unquoted(quoted(value))).toBe(value);
+  });
+
+  it('is written in strings of 255 characters at the most', () => {
+    expect(quoted('x'.repeat(256))).toBe(`"${'x'.repeat(255)}" "x"`);
   });
 });
 

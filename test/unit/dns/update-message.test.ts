@@ -69,9 +69,10 @@ describe('a name on the wire', () => {
     }
   });
 
-  it('has values of 255 bytes at the most beside it', () => {
-    expect(encodeText('x'.repeat(255))).toHaveLength(256);
-    expect(() => encodeText('x'.repeat(256))).toThrow();
+  it('has values beside it, in strings of 255 bytes at the most', () => {
+    expect(encodeText('')).toEqual(Buffer.of(0));
+    expect(encodeText('x'.repeat(255))).toEqual(Buffer.from(`\xff${'x'.repeat(255)}`, 'latin1'));
+    expect(encodeText('x'.repeat(256))).toEqual(Buffer.from(`\xff${'x'.repeat(255)}\x01x`, 'latin1'));
   });
 });
 

@@ -28,9 +28,9 @@ describe('a pattern', () => {
 });
 
 describe('the method for a name', () => {
-  const http: ChallengeMethod = { type: 'http-01' };
+  const http: ChallengeMethod = { type: 'http-01', via: 'responder' };
   const challenges: ChallengeRule[] = [
-    { match: 'www.corp.example', type: 'http-01' },
+    { match: 'www.corp.example', type: 'http-01', via: 'responder' },
     { match: '*.corp.example', type: 'dns-01', credential: 'cred_1' },
     { match: '*', type: 'dns-01', credential: 'cred_2' },
   ];

@@ -29,7 +29,14 @@ import {
 
 const later = placedAt + 60_000;
 const presented = [
-  { type: 'http-01' as const, name: 'a.example.com', token: 't', keyAuthorization: 't.k', expires: later },
+  {
+    type: 'http-01' as const,
+    via: 'responder' as const,
+    name: 'a.example.com',
+    token: 't',
+    keyAuthorization: 't.k',
+    expires: later,
+  },
 ];
 
 /** An order in the middle of its troubles. */

@@ -137,7 +137,7 @@ describe('the challenges of an order', () => {
           { match: 'w*.example.com', ...dns },
           { match: '*', type: 'dns-01' },
         ],
-        challenge: { type: 'dns-persist-01' },
+        challenge: { type: 'tls-alpn-01' },
       },
     ],
     [

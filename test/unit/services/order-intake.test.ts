@@ -61,7 +61,10 @@ function intakeWith(host: HostState | CertlineError = state, known: Account = ac
   return {
     seen,
     place: async (body: object) => intake.order(bodyOf(body), signal),
-    preview: async (body: object) => intake.preview(bodyOf(body), signal),
+    async preview(body: object) {
+      const { request, deployments } = await intake.preview(bodyOf(body), signal);
+      return { request, deployments: await deployments() };
+    },
   };
 }
 const place = (body: object) => intakeWith().place(body);
@@ -85,7 +88,7 @@ describe('an order by names', () => {
     expect(order.request).toEqual({
       names: ['b.example.com', 'a.example.com'],
       account: 'acc_1',
-      challenge: { type: 'http-01' },
+      challenge: { type: 'http-01', via: 'responder' },
       challenges: [],
       keyType: 'rsa-2048',
       profile: null,

@@ -76,7 +76,7 @@ function intakeWith({ states = {}, patienceMs }: Settings = {}) {
     seen,
     place: async (deploy: object, more: object = {}) => intake.order(bodyOf(deploy, more), signal),
     preview: async (deploy: object, more: object = {}) =>
-      (await intake.preview(bodyOf(deploy, more), signal)).deployments,
+      (await intake.preview(bodyOf(deploy, more), signal)).deployments(),
   };
 }
 const stored = async (deploy: object, more: object = {}) => (await intakeWith().place(deploy, more)).request.deploy;

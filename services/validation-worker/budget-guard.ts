@@ -1,0 +1,130 @@
+import type { Authorization } from '#libs/acme/session';
+import { CertlineError } from '#libs/errors';
+import type { Account } from '#libs/model/account';
+import { type CaLimitName, type CaLimits, type Claim, claimsOf, refusedClaims } from '#libs/model/ca-limits';
+import type { OrderRequest, PendingOrder } from '#libs/model/order';
+import { stages } from '#libs/queues/stages';
+import type { Shortage } from '#libs/store/ca-budget';
+import type { Store } from '#libs/store/store';
+
+export interface BudgetGuardDeps {
+  store: Pick<Store, 'caBudget'> & {
+    accounts: Pick<Store['accounts'], 'get'>;
+    certificates: Pick<Store['certificates'], 'hasIssued'>;
+  };
+  /** By directory URL. */
+  limits: ReadonlyMap<string, CaLimits>;
+}
+
+/** Keeps orders inside what their CA allows, so that they wait here and are not refused there. */
+export interface BudgetGuard {
+  /**
+   * Takes what a new ACME order of `order` counts for. Throws `ca_budget_spent`, or `ca_rate_limited` while the CA itself has told another order to
+   * wait: with a plan of `wait`, or `permanent` when that were longer than the order may.
+   */
+  take(order: PendingOrder, now: number): Promise<void>;
+  /** What `take` would throw now; null when nothing. */
+  look(request: OrderRequest, now: number): Promise<CertlineError | null>;
+  /** Notes that the CA refused a new ACME order, if it did so for a limit: other orders that count for the same need not ask. */
+  refused(request: OrderRequest, error: unknown, now: number): Promise<void>;
+  /** Counts the validations that failed. */
+  failed(request: OrderRequest, authorizations: readonly Authorization[]): Promise<void>;
+}
+
+/** Left of the stage after a wait, to prove the names in. */
+const reserveMs = 3_600_000;
+
+const limitWords: Record<CaLimitName, string> = {
+  orders_per_account: 'new orders per account',
+  certificates_per_domain: 'certificates per registered domain',
+  certificates_per_name_set: 'certificates for one set of names',
+  failed_validations_per_name: 'failed validations per name and account',
+};
+
+/** As `50 in 7 days`. */
+function rateWords(text: string): string {
+  const [, count, length, unit = ''] = /^(\d+)\/(\d+)(\w)$/.exec(text) ?? [];
+  const units: Record<string, string> = { s: 'second', m: 'minute', h: 'hour', d: 'day' };
+  return `${count} in ${length} ${units[unit]}${length === '1' ? '' : 's'}`;
+}
+
+function shortageError(
+  account: Account,
+  { claim, waitMs, words }: Shortage,
+  now: number,
+  latest: number,
+): CertlineError {
+  const { limit, about, rate } = claim;
+  const until = now + waitMs;
+  const time = new Date(until).toISOString();
+  const what = `${limitWords[limit]}${rate ? `: ${rateWords(rate.text)}` : ''} for ${about} at ${account.ca}`;
+  const why = words === null ? `used up (${what})` : `held, for the CA has told another order so: ${words} (${what})`;
+  const isLate = until > latest;
+  const then = isLate
+    ? `This order would have to wait until ${time}, longer than the ${stages.validation.deadline / 86_400_000} days that it may take.`
+    : `This order goes on at ${time}.`;
+  return new CertlineError(
+    words === null ? 'ca_budget_spent' : 'ca_rate_limited',
+    `A limit of the CA is ${why}. ${then}`,
+    {
+      plan: isLate ? { kind: 'permanent' } : { kind: 'wait', until },
+      evidence: { limit, for: about, ca: account.ca, until },
+    },
+  );
+}
+
+export function createBudgetGuard({ store, limits }: BudgetGuardDeps): BudgetGuard {
+  const { caBudget, accounts, certificates } = store;
+
+  async function budgetOf(request: OrderRequest): Promise<{ account: Account; claims: Claim[] }> {
+    const account = await accounts.get(request.account);
+    if (account === null) throw new CertlineError('account_unknown', `there is no account ${request.account}`);
+    const ofCa = limits.get(account.directory) ?? {};
+    const isRenewal = ofCa.renewals_exempt === true && (await certificates.hasIssued(account.id, request.names));
+    return { account, claims: claimsOf(request, ofCa, isRenewal) };
+  }
+
+  return {
+    async take({ id, epoch, request, stageSince }, now) {
+      const { account, claims } = await budgetOf(request);
+      const isLimited = claims.some(({ rate }) => rate !== null);
+      // Most CAs have no limits that are known, and say nothing.
+      if (!isLimited && !(await caBudget.hasHolds(account.directory))) return;
+      const latest = stageSince + stages.validation.deadline - reserveMs;
+      const asked = { directory: account.directory, claims, order: id, epoch };
+      const shortage = await caBudget.take(asked, latest - now);
+      if (shortage) throw shortageError(account, shortage, now, latest);
+    },
+
+    async look(request, now) {
+      const { account, claims } = await budgetOf(request);
+      const shortage = await caBudget.look({ directory: account.directory, claims });
+      return shortage && shortageError(account, shortage, now, now + stages.validation.deadline - reserveMs);
+    },
+
+    async refused(request, error, now) {
+      if (!(error instanceof CertlineError && error.code === 'ca_rate_limited' && error.plan.kind === 'wait')) return;
+      const { message, plan } = error;
+      const { account, claims } = await budgetOf(request);
+      await Promise.all(
+        refusedClaims(claims, message).map((claim) =>
+          caBudget.hold(account.directory, claim, plan.until - now, message),
+        ),
+      );
+    },
+
+    async failed(request, authorizations) {
+      const invalid = authorizations.filter(({ status }) => status === 'invalid');
+      if (invalid.length === 0) return;
+      const { account, claims } = await budgetOf(request);
+      for (const { identifier, challenges } of invalid) {
+        // The challenge that failed is the authorization's own: a CA may give a pending one to several ACME orders.
+        const url = challenges.find(({ status }) => status === 'invalid')?.url;
+        const claim = claims.find(
+          ({ limit, about }) => limit === 'failed_validations_per_name' && about === identifier.value,
+        );
+        if (claim && url !== undefined) await caBudget.countFailure(account.directory, claim, url);
+      }
+    },
+  };
+}

@@ -1,0 +1,101 @@
+import { describe, expect, it } from 'vitest';
+import { readConfig } from '#libs/config';
+import { caLimitTable, claimsOf, refusedClaims } from '#libs/model/ca-limits';
+
+const letsEncrypt = 'https://acme-v02.api.letsencrypt.org/directory';
+const other = 'https://ca.example/directory';
+const hour = 3_600_000;
+const table = (json: string) => caLimitTable(readConfig(['ca'], { CA_LIMITS: json }).CA_LIMITS);
+const texts = (directory: string, json = '{}') =>
+  Object.entries(table(json).get(directory) ?? {}).map(([limit, rate]) => [limit, rate?.text ?? rate]);
+
+describe('the limits of CAs', () => {
+  it('are those of Let’s Encrypt and its staging until others are given', () => {
+    expect(Object.fromEntries(texts(letsEncrypt))).toEqual({
+      orders_per_account: '300/3h',
+      certificates_per_domain: '50/7d',
+      certificates_per_name_set: '5/7d',
+      failed_validations_per_name: '5/1h',
+      renewals_exempt: true,
+    });
+    expect(table('{}').get(letsEncrypt)?.orders_per_account).toMatchObject({ count: 300, windowMs: 3 * hour });
+    expect([...table('{}').keys()]).toEqual([letsEncrypt, 'https://acme-staging-v02.api.letsencrypt.org/directory']);
+  });
+
+  it('are changed one by one, by name or directory URL, and taken away by null', () => {
+    const json = JSON.stringify({
+      letsencrypt: { orders_per_account: '900/3h', certificates_per_name_set: null },
+      [other]: { orders_per_account: '10/1m' },
+    });
+    expect(Object.fromEntries(texts(letsEncrypt, json))).toEqual({
+      orders_per_account: '900/3h',
+      certificates_per_domain: '50/7d',
+      failed_validations_per_name: '5/1h',
+      renewals_exempt: true,
+    });
+    expect(texts(other, json)).toEqual([['orders_per_account', '10/1m']]);
+  });
+
+  it.each([
+    ['no JSON', '300/3h', /CA_LIMITS: .*give JSON like/],
+    ['no rate', `{"letsencrypt": {"orders_per_account": "300"}}`, /letsencrypt orders_per_account: 300 is no limit/],
+    ['no such limit', `{"letsencrypt": {"orders": "300/3h"}}`, /letsencrypt: .*orders/],
+  ])('are refused where there is %s', (_, json, words) => {
+    expect(() => table(json)).toThrow(words);
+  });
+});
+
+describe('an order counts', () => {
+  const names = ['*.shop.example.co.uk', 'shop.example.co.uk', 'a.b.github.io'];
+  const limits = table('{}').get(letsEncrypt) ?? {};
+  const rows = (isRenewal: boolean, of = limits) =>
+    claimsOf({ account: 'acc_1', names }, of, isRenewal).map(
+      ({ limit, about, rate }) => `${limit} ${about} ${rate?.text}`,
+    );
+
+  it('for its account, each registered domain once, the set of its names, and each name without its wildcard', () => {
+    expect(rows(false)).toEqual([
+      'orders_per_account account acc_1 300/3h',
+      'certificates_per_domain example.co.uk 50/7d',
+      'certificates_per_domain b.github.io 50/7d',
+      'certificates_per_name_set exactly these names 5/7d',
+      'failed_validations_per_name shop.example.co.uk 5/1h',
+      'failed_validations_per_name a.b.github.io 5/1h',
+    ]);
+  });
+
+  it('neither for account nor domain when it renews and the CA exempts that', () => {
+    const renewal = rows(true);
+    expect(renewal.slice(0, 3).every((row) => row.endsWith('undefined'))).toBe(true);
+    expect(renewal.slice(3)).toEqual(rows(false).slice(3));
+    expect(rows(true, { ...limits, renewals_exempt: false })).toEqual(rows(false));
+  });
+
+  it('for the same set of names whatever their order', () => {
+    const key = (...set: string[]) =>
+      claimsOf({ account: 'acc_1', names: set }, {}, false).find(({ limit }) => limit === 'certificates_per_name_set')
+        ?.key;
+    expect(key('b.example', 'a.example')).toBe(key('a.example', 'b.example'));
+    expect(key('a.example')).not.toBe(key('a.example', 'b.example'));
+  });
+});
+
+describe('a refusal of the CA', () => {
+  const names = ['www.one.example', 'www.two.example', 'www.some-one.example'];
+  const claims = claimsOf({ account: 'acc_1', names }, {}, false);
+  it.each([
+    ['too many new orders (300) from this account in the last 3h0m0s', ['account acc_1']],
+    ['slow down', ['account acc_1']],
+    [
+      'too many certificates (5) already issued for this exact set of identifiers in the last 168h0m0s',
+      ['exactly these names'],
+    ],
+    ['too many certificates (50) already issued for "one.example" in the last 168h0m0s', ['one.example']],
+    ['too many certificates already issued. Retry after tomorrow', ['one.example', 'two.example', 'some-one.example']],
+    ['too many failed authorizations (5) for "www.two.example" in the last 1h0m0s', ['www.two.example']],
+  ])('is about what its words name: %s', (words, abouts) => {
+    expect(
+      refusedClaims(claims, `The CA answers newOrder: ${words} (HTTP 429, rateLimited).`).map(({ about }) => about),
+    ).toEqual(abouts);
+  });
+});
