@@ -32,6 +32,15 @@ export function requireDelegation({ delegatedName }: DnsProvider, asked: string,
   });
 }
 
+/** That a zone is not to be changed is no news to whoever has forgotten that a CNAME leads into it. */
+function withWayThere({ name, record }: PresentedDns, thrown: unknown): unknown {
+  if (!(thrown instanceof CertlineError) || thrown.code !== 'dns_zone_not_managed') return thrown;
+  const { code, message, plan, evidence } = thrown;
+  if (record.endsWith(`.${name.replace(/^\*\./, '')}`)) return thrown;
+  const words = `${message}; ${record} is where a CNAME at the challenge name of ${name} leads`;
+  return new CertlineError(code, words, { plan, ...(evidence ? { evidence } : {}), cause: thrown });
+}
+
 /**
  * A TXT record, which every name server of its zone must show before the CA is told. That of dns-persist-01 is for all orders to come: it stays,
  * and where one is that does, nothing is written.
@@ -67,7 +76,9 @@ export function createDnsSolver({ type, writer, zones, authoritative, clock }: D
         throw new CertlineError('challenge_unsupported', `${what}: ${type} for ${presented.name} needs another one`);
       }
       const { zone, record: name, value } = presented;
-      await provider.present({ zone, name, value }, signal);
+      await provider.present({ zone, name, value }, signal).catch((thrown: unknown) => {
+        throw withWayThere(presented, thrown);
+      });
     },
 
     async check(presented, signal) {

@@ -16,7 +16,7 @@ export function recordAwaited(
   const evidence = { records: [{ name, value, ...seen.evidence }] };
   const lastLook = expires - lastLookMs;
   if (now >= lastLook) {
-    const ended = `nobody made the TXT record ${name} with the value ${value} before the authorization ended`;
+    const ended = `nobody made the TXT record ${name} with the value "${value}" before the authorization ended`;
     return new CertlineError('dns_record_awaited', `${ended}. ${seen.message}`, {
       plan: { kind: 'permanent' },
       evidence,
@@ -25,7 +25,7 @@ export function recordAwaited(
   const wait = Math.min(Math.max((now - since) / 2, leastWaitMs), longestWaitMs);
   return new CertlineError(
     'dns_record_awaited',
-    `Make the TXT record ${name} with the value ${value}. ${seen.message}`,
+    `Make the TXT record ${name} with the value "${value}". ${seen.message}`,
     {
       plan: { kind: 'wait', until: Math.round(Math.min(now + wait, lastLook)) },
       evidence,

@@ -15,6 +15,10 @@ const maxRedirects = 10;
 const maxBody = 4_096;
 const timeoutMs = 10_000;
 
+/** What the resolvers of Node and of the system say of a name that is not there, or has no address. */
+const isAbsence = (error: unknown): error is Error & { hostname: string } =>
+  error instanceof Error && 'hostname' in error && 'code' in error && /^E(NOTFOUND|NODATA)$/.test(String(error.code));
+
 export type Lookup = (host: string) => Promise<string[]>;
 
 /** Looks names up at the given servers (`address:port`), or as the system does when there are none. */
@@ -25,11 +29,9 @@ export function createLookup(servers: readonly string[]): Lookup | null {
   return async (host) => {
     const answers = await Promise.allSettled([resolver.resolve4(host), resolver.resolve6(host)]);
     const addresses = answers.flatMap((answer) => (answer.status === 'fulfilled' ? answer.value : []));
-    if (addresses.length === 0) {
-      const [first] = answers;
-      throw first.status === 'rejected' ? first.reason : new Error(`no address for ${host}`);
-    }
-    return addresses;
+    if (addresses.length > 0) return addresses;
+    const reasons = answers.flatMap((answer) => (answer.status === 'rejected' ? [answer.reason] : []));
+    throw reasons.find((reason) => !isAbsence(reason)) ?? reasons[0] ?? new Error(`no address for ${host}`);
   };
 }
 
@@ -92,6 +94,7 @@ function inWords(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   // The caller's own abort is thrown on before: what is left is the timeout, as a request tells it.
   if (error.name === 'AbortError' || error.name === 'TimeoutError') return `no answer within ${timeoutMs / 1000} s`;
+  if (isAbsence(error)) return `${error.hostname} has no address (A, AAAA)`;
   const code = 'code' in error && typeof error.code === 'string' ? error.code : null;
   return error.message || code || error.name;
 }

@@ -1,4 +1,16 @@
-import { chmod, mkdir, open, readdir, realpath, rename, rm, rmdir, writeFile } from 'node:fs/promises';
+import {
+  access,
+  chmod,
+  constants,
+  mkdir,
+  open,
+  readdir,
+  realpath,
+  rename,
+  rm,
+  rmdir,
+  writeFile,
+} from 'node:fs/promises';
 import { isAbsolute, join, relative, resolve, sep } from 'node:path';
 import { CertlineError } from '../errors.ts';
 import { isAbsent, readSmall, withFiles } from '../targets/file-system.ts';
@@ -10,6 +22,8 @@ export interface Webroots {
    * Throws `webroot_not_allowed`, and what `withFiles` makes of the file system.
    */
   write(folder: string, token: string, keyAuthorization: string): Promise<void>;
+  /** Throws as `write` does for a folder that it could not write to. Writes nothing. */
+  look(folder: string): Promise<void>;
   /** Takes it away, with the folders that were made for it and have nothing else in them. Throws as `write` does. */
   remove(folder: string, token: string): Promise<void>;
 }
@@ -117,6 +131,11 @@ export function createWebroots(roots: readonly string[]): Webroots {
           }
         }
       });
+    },
+
+    async look(folder) {
+      const root = await enter(folder);
+      await withFiles('the folder of the web server', () => access(root, constants.W_OK));
     },
 
     async remove(folder, token) {

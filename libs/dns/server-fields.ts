@@ -2,7 +2,11 @@ import { z } from 'zod';
 
 /** The address of a server that people run themselves. Whether plain HTTP will do is known only when the name is looked up. */
 export const serverUrlField = z
-  .url({ protocol: /^https?$/, error: 'an https URL', abort: true })
+  .url({
+    protocol: /^https?$/,
+    error: 'a URL that begins with https://, or in the private network with http://',
+    abort: true,
+  })
   .max(2000)
   .refine((url) => {
     const { username, password, search, hash } = new URL(url);

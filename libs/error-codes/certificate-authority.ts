@@ -127,7 +127,7 @@ export const authorityCodes = {
     502,
     'retryable',
     'The challenge URL gives another answer',
-    'See `evidence`: something else answers on port 80. With `via: target` it has what each way gave.',
+    'Something else answers on port 80: see `detail`, and the `evidence` of the order, which with `via: target` has what each way gave.',
   ),
   ca_dns_problem: entry(502, 'restart', 'The CA could not resolve the name', 'Check the DNS records of the name.'),
   ca_connection_problem: entry(

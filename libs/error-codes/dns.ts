@@ -48,7 +48,7 @@ export const dnsCodes = {
     409,
     'retryable',
     'A person has to make a TXT record',
-    'Make the record that `detail` names, and leave it until the order is validated. It is looked for by itself; `POST /v1/orders/:id/continue` does so at once. If the order has failed, retry it: it wants other values then.',
+    'Make each record that `detail` names beside what is there at that name, and leave it until the order is validated; one of dns-persist-01 is to stay. It is looked for by itself; `POST /v1/orders/:id/continue` does so at once. If the order has failed, retry it, and look at `records` again.',
   ),
   dns_delegation_lame: entry(
     502,

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
-import { directoryOf, type knownCas } from './account.ts';
+import { directoryOf, knownCas } from './account.ts';
 import { registeredDomain } from './domain-name.ts';
 
 /** What a CA limits, as it is called in configuration and metrics. */
@@ -38,7 +38,14 @@ export interface CaLimits extends Partial<Record<CaLimitName, Rate>> {
 
 const rate = rateSchema.nullable().optional();
 const rates = Object.fromEntries(caLimitNames.map((name) => [name, rate])) as Record<CaLimitName, typeof rate>;
-const changesSchema = z.record(z.string(), z.strictObject({ ...rates, renewals_exempt: z.boolean().optional() }));
+const isCa = (ca: string): boolean => Object.hasOwn(knownCas, ca) || (URL.canParse(ca) && ca.startsWith('https://'));
+const changesSchema = z
+  .record(z.string(), z.strictObject({ ...rates, renewals_exempt: z.boolean().optional() }))
+  .superRefine((changes, context) => {
+    const message = `no CA has this name: give ${Object.keys(knownCas).join(', ')} or the https URL of an ACME directory`;
+    for (const ca of Object.keys(changes).filter((one) => !isCa(one)))
+      context.addIssue({ code: 'custom', path: [ca], message });
+  });
 /** What differs from the presets, by name or directory URL of the CA; null takes a limit away. */
 export type CaLimitChanges = z.output<typeof changesSchema>;
 

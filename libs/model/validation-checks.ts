@@ -2,7 +2,16 @@ import { z } from 'zod';
 import { errorCodeSchema } from './order.ts';
 
 /** What is looked at before a CA is asked about a name. */
-export const nameCheckKinds = ['caa', 'address', 'http-01', 'zone', 'credential', 'target', 'budget'] as const;
+export const nameCheckKinds = [
+  'caa',
+  'address',
+  'http-01',
+  'zone',
+  'credential',
+  'target',
+  'folder',
+  'budget',
+] as const;
 
 /** One thing that was looked at for a name. */
 export const nameCheckSchema = z.object({

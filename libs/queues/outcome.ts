@@ -22,6 +22,12 @@ export interface OutcomeTime {
 /** How long before the end of a stage an order that waits is looked at for the last time. */
 const lastLookMs = 60_000;
 
+/**
+ * Whether an attempt came as far as a look for a record that is not there yet: whatever failed before has passed. An order looks for days, and
+ * failures that are hours apart must not add up.
+ */
+const isLook = ({ code }: CertlineError): boolean => code === 'dns_record_awaited' || code === 'dns_record_not_visible';
+
 /** What becomes of an order whose stage met `error`: the error's plan, within the stage's budgets. Pure. */
 export function afterFailure(begun: Order, stage: StageName, error: CertlineError, time: OutcomeTime): Outcome {
   const order = { ...begun, startedAt: null };
@@ -44,6 +50,7 @@ export function afterFailure(begun: Order, stage: StageName, error: CertlineErro
       kind: 'wait',
       order: {
         ...order,
+        attempts: isLook(error) ? { ...order.attempts, [stage]: 0 } : order.attempts,
         updatedAt: now,
         error: record,
         nextAttemptAt: Math.max(until, now),

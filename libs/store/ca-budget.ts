@@ -99,6 +99,8 @@ export function createCaBudget(redis: Redis, keys: Keys, time: () => Promise<num
         ['ZREMRANGEBYSCORE', counts, '-inf', now],
         ['ZADD', counts, 'NX', now, key],
         ['ZINCRBY', counts, String(intervalOf(rate)), key],
+        // Those beyond the limit bar no longer: the CA counts as many, too.
+        ['ZADD', counts, 'XX', 'LT', String(Number(now) + rate.windowMs), key],
         ['PEXPIRE', counts, String(lifeMs)],
       ];
       const once = createHash('sha256').update(url).digest('base64url');
@@ -108,6 +110,8 @@ export function createCaBudget(redis: Redis, keys: Keys, time: () => Promise<num
     async hold(directory, { limit, key }, forMs, words) {
       const until = Math.ceil((await time()) + forMs);
       const holds = holdsOf(directory);
+      const held = Number((await redis.hget(holds, `${limit} ${key}`))?.split(' ')[0] ?? 0);
+      if (held >= until && held <= until - forMs + lifeMs) return;
       await redis.hset(holds, `${limit} ${key}`, `${until} ${words.slice(0, mostWords)}`);
       await redis.pexpire(holds, lifeMs);
     },

@@ -25,7 +25,7 @@ export type CleanUp = z.infer<typeof cleanUpSchema>;
 
 /** What is to be taken away. An entry is there until somebody says that it is done. */
 export interface CleanUps {
-  /** Entries that are due by `now`, the longest due first; those that cannot be read are left out. */
+  /** Entries that are due by `now`, the longest due first; those that cannot be read are put off. */
   due(now: number, limit: number): Promise<CleanUp[]>;
   /** How many TXT records are to be taken away with a credential. */
   countOf(credential: string): Promise<number>;
@@ -64,18 +64,34 @@ export function cleanUpText(one: CleanUp): string {
   return JSON.stringify(cleanUpSchema.parse(one));
 }
 
+/** Its names in the list: TXT records had another text when there was nothing else, and their entries outlive an upgrade. */
+function textsOf(one: CleanUp): string[] {
+  if (one.kind !== 'dns') return [cleanUpText(one)];
+  const { order, credential, zone, record, value, at } = one;
+  return [cleanUpText(one), JSON.stringify({ order, credential, zone, record, value, at })];
+}
+
+/** Null for what another version has written. */
+const read = (text: string): CleanUp | null =>
+  cleanUpSchema.safeParse({ kind: 'dns', ...JSON.parse(text) }).data ?? null;
+
+/** After this long, ms, an entry that cannot be read is looked at again: the version that wrote it may be back. */
+const unreadableMs = 3_600_000;
+
 export function createCleanUps(redis: Redis, keys: Keys): CleanUps {
-  const read = (texts: string[]): CleanUp[] =>
-    texts.flatMap((text) => cleanUpSchema.safeParse(JSON.parse(text)).data ?? []);
   const isWanted = async (one: CleanUp): Promise<boolean> => (await redis.scard(keys.written(writtenName(one)))) > 0;
   return {
     async due(now, limit) {
       const texts = await redis.zrangebyscore(keys.cleanUps, '-inf', now, 'LIMIT', 0, limit);
-      return read(texts);
+      const found = texts.map((text) => ({ text, one: read(text) }));
+      // They must not hold up the others.
+      for (const { text, one } of found)
+        if (one === null) await redis.zadd(keys.cleanUps, 'XX', String(now + unreadableMs), text);
+      return found.flatMap(({ one }) => one ?? []);
     },
     async countOf(credential) {
-      const all = read(await redis.zrange(keys.cleanUps, '0', '-1'));
-      return all.filter((one) => one.kind === 'dns' && one.credential === credential).length;
+      const all = (await redis.zrange(keys.cleanUps, '0', '-1')).map(read);
+      return all.filter((one) => one?.kind === 'dns' && one.credential === credential).length;
     },
     async addUnlessWanted(one) {
       if (!(await isWanted(one))) await redis.zadd(keys.cleanUps, 'NX', '0', cleanUpText(one));
@@ -85,10 +101,10 @@ export function createCleanUps(redis: Redis, keys: Keys): CleanUps {
     },
     isWanted,
     async done(one) {
-      await redis.zrem(keys.cleanUps, cleanUpText(one));
+      await redis.zrem(keys.cleanUps, ...textsOf(one));
     },
     async putOff(one, at) {
-      await redis.zadd(keys.cleanUps, 'XX', String(at), cleanUpText(one));
+      for (const text of textsOf(one)) await redis.zadd(keys.cleanUps, 'XX', String(at), text);
     },
     count: () => redis.zcard(keys.cleanUps),
   };

@@ -19,6 +19,8 @@ export interface Keys {
   undo(target: string): string;
   /** Unfinished orders that are to be deployed on a target, whatever their stage. */
   targetOrders(target: string): string;
+  /** Unfinished orders with a challenge that the host of a target answers, whatever their stage. */
+  answeringOrders(target: string): string;
   /** Unfinished orders with a challenge that a credential is for, whatever their stage. */
   credentialOrders(credential: string): string;
   idempotency(key: string): string;
@@ -69,8 +71,8 @@ export interface Keys {
   caBudgetOrder(order: string): string;
   /** There when a failed validation was counted. */
   failedValidation(url: string): string;
-  /** There while the CA knows a certificate for this set of names, by account and set. */
-  issuedNames(account: string, set: string): string;
+  /** There while a CA takes another certificate for a set of names for a renewal. */
+  issuedNames(set: string): string;
   lease(name: string): string;
 }
 
@@ -93,6 +95,7 @@ export function createKeys(namespace: string): Keys {
     dueOrders: under('orders:due'),
     undo: under('undo'),
     targetOrders: under('orders:target'),
+    answeringOrders: under('orders:answering'),
     credentialOrders: under('orders:credential'),
     idempotency: under('idempotency'),
     events: `${tag}:events`,
@@ -129,7 +132,7 @@ export function createKeys(namespace: string): Keys {
     caBudget: under('ca-budget'),
     caBudgetOrder: under('ca-budget-order'),
     failedValidation: under('failed-validation'),
-    issuedNames: (account, set) => `${tag}:issued-names:${account}.${set}`,
+    issuedNames: under('issued-names'),
     lease: under('lease'),
   };
 }

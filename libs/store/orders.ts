@@ -1,7 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import type { Redis } from 'ioredis';
 import { CertlineError } from '../errors.ts';
-import { credentialsOf } from '../model/challenge-method.ts';
+import { answeringTargets, credentialsOf } from '../model/challenge-method.ts';
 import {
   activeStage,
   isFinal,
@@ -78,6 +78,8 @@ export interface OrderStore {
   putOffDue(target: string, id: string, at: number): Promise<void>;
   /** Ids of unfinished orders that are to be deployed on a target, whatever their stage. */
   unfinishedAt(target: string): Promise<string[]>;
+  /** Ids of unfinished orders with a challenge that the host of a target answers. */
+  answeredAt(target: string): Promise<string[]>;
   /** Ids of unfinished orders with a challenge that a credential is for. */
   unfinishedWith(credential: string): Promise<string[]>;
   /** Takes an order off a target's list: for ids whose record is gone. */
@@ -92,7 +94,9 @@ const sha256 = (text: string): string => createHash('sha256').update(text).diges
 function usedBy(keys: Keys, { request, partOf }: Order): string[] {
   const targets = targetsOf(request.deploy).map(keys.targetOrders);
   // A part of a rollout validates nothing.
-  return partOf === null ? [...targets, ...credentialsOf(request).map(keys.credentialOrders)] : targets;
+  if (partOf !== null) return targets;
+  const answering = answeringTargets(request).map(keys.answeringOrders);
+  return [...targets, ...answering, ...credentialsOf(request).map(keys.credentialOrders)];
 }
 
 function indexCommands(keys: Keys, order: Order, previous: Order | null): Command[] {
@@ -246,6 +250,7 @@ export function createOrderStore(redis: Redis, keys: Keys): OrderStore {
       await redis.zadd(keys.dueOrders(target), 'XX', String(at), id);
     },
     unfinishedAt: (target) => redis.smembers(keys.targetOrders(target)),
+    answeredAt: (target) => redis.smembers(keys.answeringOrders(target)),
     unfinishedWith: (credential) => redis.smembers(keys.credentialOrders(credential)),
     async dropDue(target, id) {
       await redis.zrem(keys.dueOrders(target), id);

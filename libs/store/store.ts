@@ -28,8 +28,8 @@ export interface CertificateStore extends Omit<RecordStore<Certificate>, 'create
   create(certificate: Omit<Certificate, 'chain'>, chainPem: string): Promise<Certificate>;
   getChain(name: string): Promise<string | null>;
   findByThumbprint(thumbprint: string): Promise<Certificate | null>;
-  /** Whether an account was given a certificate for exactly these names lately: another one is a renewal to the CA. */
-  hasIssued(account: string, names: readonly string[]): Promise<boolean>;
+  /** Whether there was a certificate for exactly these names lately: another one is a renewal to the CA, whatever the account. */
+  hasIssued(names: readonly string[]): Promise<boolean>;
   /** Those of some thumbprints (upper-case hexadecimal) that are of certificates of certline. */
   knownThumbprints(thumbprints: readonly string[]): Promise<Set<string>>;
   /** Certificates whose end lies in (from, to], ms since the epoch. */
@@ -111,7 +111,7 @@ export function createStore(redis: Redis, namespace: string, clock: Pick<Clock, 
       async create(certificate, chainPem) {
         const chain = createHash('sha256').update(chainPem).digest('hex');
         const record = { ...certificate, chain };
-        const issued = keys.issuedNames(record.account, nameSetKey(record.names));
+        const issued = keys.issuedNames(nameSetKey(record.names));
         await certificates.create(record, [
           ['SET', issued, '1', 'PX', String(renewalMemoryMs)],
           // The next one that its order asks for counts anew at the CA.
@@ -121,7 +121,7 @@ export function createStore(redis: Redis, namespace: string, clock: Pick<Clock, 
         ]);
         return record;
       },
-      hasIssued: async (account, names) => (await redis.exists(keys.issuedNames(account, nameSetKey(names)))) === 1,
+      hasIssued: async (names) => (await redis.exists(keys.issuedNames(nameSetKey(names)))) === 1,
       async findByThumbprint(thumbprint) {
         const id = await redis.hget(keys.certificateByThumbprint, thumbprint);
         return id === null ? null : certificates.get(id);

@@ -5,11 +5,11 @@ import { CertlineError, type ErrorCode } from '#libs/errors';
 import { type Account, directoryOf, knownCas } from '#libs/model/account';
 import { newId } from '#libs/model/ids';
 import type { Producer } from '#libs/queues/producer';
+import { resumeOrders } from '#libs/queues/resume-orders';
 import { type AccountSessions, accountKeyName } from '#libs/service/account-sessions';
 import type { OrderStore } from '#libs/store/orders';
 import type { PrivateKeys } from '#libs/store/private-keys';
 import type { RecordStore } from '#libs/store/records';
-import { resumeOrders } from './resume-orders.ts';
 import { type Route, route } from './route.ts';
 import { accountView, pageOf, pageQuery, viewAccount } from './views.ts';
 

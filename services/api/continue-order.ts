@@ -5,7 +5,7 @@ import { continued } from '#libs/model/transitions';
 /** What a look of ours has found, and may find mended: not what the CA says, which is asked again when it says. */
 const found = new Set<ErrorCode>([
   ...(['dns_record_awaited', 'dns_record_not_visible', 'dns_delegation_lame', 'dns_lookup_failed'] as const),
-  ...(['http01_unreachable', 'http01_wrong_answer'] as const),
+  ...(['http01_unreachable', 'http01_wrong_answer', 'ca_budget_spent'] as const),
 ]);
 
 /** The order due at once instead of later; throws `order_state_conflict` when it does not wait for something that can be looked at. */

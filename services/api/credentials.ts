@@ -6,6 +6,7 @@ import { type Credential, credentialSecretName } from '#libs/model/credential';
 import { toAsciiName } from '#libs/model/domain-name';
 import { newId } from '#libs/model/ids';
 import { type CredentialTest, credentialTestSchema } from '#libs/model/validation-checks';
+import { type ResumeDeps, resumeOrders } from '#libs/queues/resume-orders';
 import type { ValidationRequests } from '#libs/queues/validation-requests';
 import type { RecordStore } from '#libs/store/records';
 import type { SecretBox } from '#libs/store/secret-box';
@@ -23,7 +24,6 @@ import {
 } from './credential-bodies.ts';
 import { type CredentialUsersDeps, requireUnused } from './credential-users.ts';
 import { invalid } from './field-problems.ts';
-import { type ResumeDeps, resumeOrders } from './resume-orders.ts';
 import { type Route, route } from './route.ts';
 import { credentialView, pageOf, pageQuery, viewCredential } from './views.ts';
 
@@ -62,6 +62,9 @@ const testView = credentialTestSchema.extend({
 /** Whether a test shows that the provider takes the credential. */
 const isTaken = ({ steps }: CredentialTest): boolean =>
   (['write', 'remove'] as const).every((needed) => steps.some(({ step, ok }) => ok && step === needed));
+
+/** What of a credential can never be changed. */
+const whatOf = (one: Credential): string => (one.kind === 'dns' ? `for ${one.provider}` : `of kind ${one.kind}`);
 
 /** Thrown when a credential is not what it was when its change was checked. */
 class Overtaken extends Error {}
@@ -124,7 +127,7 @@ export function credentialRoutes(deps: CredentialRoutesDeps): Route[] {
       path: '/v1/credentials',
       scope: 'admin',
       tag,
-      summary: 'Keep a login for hosts, or a secret of other targets',
+      summary: 'Keep a login for hosts, a secret of other targets, or what writes TXT records at a DNS provider',
       description: 'The secret is sealed, and never shown again.',
       body: credentialBody,
       answers: {
@@ -145,7 +148,9 @@ export function credentialRoutes(deps: CredentialRoutesDeps): Route[] {
           const { id: other } = record;
           const how = isSame
             ? `has another secret, which PUT /v1/credentials/${other}/secret replaces`
-            : `is not the same: PATCH /v1/credentials/${other} changes settings or username, PUT /v1/credentials/${other}/secret the secret; or take another name`;
+            : whatOf(record) !== whatOf(wanted)
+              ? `is ${whatOf(record)}: take another name`
+              : `is not the same: PATCH /v1/credentials/${other} changes settings or username, PUT /v1/credentials/${other}/secret the secret; or take another name`;
           throw nameTaken(`${other} has the name ${body.name} and ${how}`);
         }
         return {

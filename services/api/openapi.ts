@@ -39,9 +39,10 @@ function parametersOf({ path, query, headers }: Route): Json[] {
   return [...inPath, ...inQuery, ...inHeader];
 }
 
-/** What every route may answer, and every route with a body. */
+/** What every route may answer, every route with a body, and every route with a query. */
 const everywhere: ErrorCode[] = ['unauthenticated', 'scope_missing', 'too_many_requests', 'store_unavailable'];
 const ofBodies: ErrorCode[] = ['json_invalid', 'body_too_large', 'request_invalid'];
+const ofQueries: ErrorCode[] = ['request_invalid'];
 
 function operationOf(route: Route): Json {
   const answers = Object.entries(route.answers).map(([status, { description, schema, type = 'application/json' }]) => {
@@ -49,7 +50,12 @@ function operationOf(route: Route): Json {
     return [status, { description, content }];
   });
   const byStatus = Map.groupBy(
-    [...everywhere, ...(route.body ? ofBodies : []), ...(route.errors ?? [])],
+    new Set([
+      ...everywhere,
+      ...(route.body ? ofBodies : []),
+      ...(route.query ? ofQueries : []),
+      ...(route.errors ?? []),
+    ]),
     (code) => errorCodes[code].status,
   );
   const problems = [...byStatus].map(([status, codes]) => [

@@ -73,6 +73,13 @@ const fieldsOf = {
   dns: ['credential', 'manual'],
 } as const;
 
+/** What each of them is for, for a person who gave it beside something else. */
+const placeOf: Record<string, string> = {
+  via: 'http-01',
+  ...{ target: '`via: target`', site: '`via: target`', folder: '`via: webroot`' },
+  ...{ credential: 'challenges in DNS', manual: 'challenges in DNS' },
+};
+
 async function methodOf(asked: MethodBody, path: string, context: ChallengeContext): Promise<ChallengeMethod> {
   const { type, via = 'responder', ...given } = asked;
   const wrong = (field: string, code: Problem['code'], detail: string) =>
@@ -86,7 +93,7 @@ async function methodOf(asked: MethodBody, path: string, context: ChallengeConte
   const stray = Object.entries(rest).find(([field, value]) => value !== undefined && !fields.includes(field));
   if (stray) {
     const what = known === 'http-01' ? `http-01 via ${via}` : known;
-    throw wrong(stray[0], 'request_invalid', `is not for ${what}, which takes ${fields.join(', ')}`);
+    throw wrong(stray[0], 'request_invalid', `is for ${placeOf[stray[0]]}, not for ${what}`);
   }
   if (known === 'http-01') return httpMethodOf(via, given, wrong, context);
   return dnsMethodOf(known, given, wrong, context);

@@ -25,7 +25,7 @@ export interface TargetRoutesDeps {
   targets: RecordStore<Target>;
   credentials: Pick<RecordStore<Credential>, 'get'>;
   accounts: Pick<RecordStore<Account>, 'get'>;
-  orders: Pick<OrderStore, 'unfinishedAt' | 'get' | 'save'>;
+  orders: Pick<OrderStore, 'unfinishedAt' | 'answeredAt' | 'get' | 'save'>;
   producer: Pick<Producer, 'wakeTarget'>;
   undo: Pick<UndoRecords, 'has'>;
   expectations: Pick<ExpectationStore, 'dropTarget'>;
@@ -42,6 +42,14 @@ const testView = z.object({
 
 /** Orders that are named where a target cannot be deleted. */
 const namedOrders = 5;
+
+/** Throws `record_in_use` with unfinished orders that need a target for something. */
+function refuseUsed(what: string, unfinished: readonly string[]): void {
+  if (unfinished.length === 0) return;
+  const named = unfinished.toSorted().slice(0, namedOrders).join(', ');
+  const more = unfinished.length > namedOrders ? ` and ${unfinished.length - namedOrders} more` : '';
+  throw new CertlineError('record_in_use', `unfinished orders ${what}: ${named}${more}`);
+}
 
 export function targetRoutes(deps: TargetRoutesDeps): Route[] {
   const { targets, credentials, accounts, orders, producer, undo, openHost, clock, log } = deps;
@@ -143,17 +151,13 @@ export function targetRoutes(deps: TargetRoutesDeps): Route[] {
       tag,
       summary: 'Delete a target',
       description:
-        'Nothing changes on the host. Refused while unfinished orders are to be deployed there, or a commit to the host is not verified yet.',
+        'Nothing changes on the host. Refused while unfinished orders are to be deployed there or have their challenges answered by it, or a commit to the host is not verified yet.',
       answers: { 200: { description: 'The target as it was', schema: targetView } },
       errors: ['not_found', 'record_in_use'],
       async handle({ params }) {
         const target = await find(params.id);
-        const unfinished = (await orders.unfinishedAt(target.id)).sort();
-        if (unfinished.length > 0) {
-          const named = unfinished.slice(0, namedOrders).join(', ');
-          const more = unfinished.length > namedOrders ? ` and ${unfinished.length - namedOrders} more` : '';
-          throw new CertlineError('record_in_use', `unfinished orders are to be deployed there: ${named}${more}`);
-        }
+        refuseUsed('are to be deployed there', await orders.unfinishedAt(target.id));
+        refuseUsed('have their challenges answered by its host', await orders.answeredAt(target.id));
         if (await undo.has(target.id)) {
           const detail =
             'a commit to its host is not verified yet; the deployment worker settles it: try again in some minutes';

@@ -88,8 +88,13 @@ export const orderView = z.object({
         visible: z.boolean().optional().describe('Whether all name servers showed it at the last look'),
       }),
     )
-    .describe('What a person has to put into DNS, and leave there, until the order is validated'),
-  parkedOn: z.string().nullable(),
+    .describe(
+      'What a person has to put into DNS, and leave there until the order is validated; what is for dns-persist-01 is for all orders to come',
+    ),
+  parkedOn: z
+    .string()
+    .nullable()
+    .describe('The account or credential that was refused: it goes on when that is mended'),
   certificate: z.string().nullable(),
   createdAt: time,
   updatedAt: time,

@@ -7,6 +7,7 @@ import { startRounds } from '#libs/service/rounds';
 import type { Service } from '#libs/service/run';
 import { createBudgetReader } from './ca-budgets.ts';
 import { createDriftRounds } from './drift-schedule.ts';
+import { createHeldOrdersRounds } from './held-orders.ts';
 import { createQueueNames } from './queue-names.ts';
 import { reconcile } from './reconciler.ts';
 
@@ -43,8 +44,11 @@ export function startScheduler(resources: Resources, config: Config<(typeof sect
     ...{ schedule: store.driftSchedule, findTarget: store.targets.get, producer, clock, log },
     ...{ intervalMs: config.DRIFT_CHECK_MINUTES * 60_000, random: Math.random },
   });
+  const { accounts, credentials } = store;
+  const letHeldOrdersGo = createHeldOrdersRounds({ accounts, credentials, orders, producer, clock, log });
   const round = async (): Promise<void> => {
     await reconcile({ orders, producer, leases, clock, log });
+    await letHeldOrdersGo();
     await lookForDrift();
   };
   return startRounds(() => leases.withLease('reconciler', leaseMs, round), {

@@ -80,7 +80,7 @@ export function createBudgetGuard({ store, limits }: BudgetGuardDeps): BudgetGua
     const account = await accounts.get(request.account);
     if (account === null) throw new CertlineError('account_unknown', `there is no account ${request.account}`);
     const ofCa = limits.get(account.directory) ?? {};
-    const isRenewal = ofCa.renewals_exempt === true && (await certificates.hasIssued(account.id, request.names));
+    const isRenewal = ofCa.renewals_exempt === true && (await certificates.hasIssued(request.names));
     return { account, claims: claimsOf(request, ofCa, isRenewal) };
   }
 
@@ -104,6 +104,8 @@ export function createBudgetGuard({ store, limits }: BudgetGuardDeps): BudgetGua
 
     async refused(request, error, now) {
       if (!(error instanceof CertlineError && error.code === 'ca_rate_limited' && error.plan.kind === 'wait')) return;
+      // Without a time it is one refusal, by a proxy perhaps, and no limit that other orders are held for.
+      if (error.evidence?.retryAfter === undefined) return;
       const { message, plan } = error;
       const { account, claims } = await budgetOf(request);
       await Promise.all(

@@ -1,5 +1,6 @@
 import type { AcmeSession } from '#libs/acme/session';
 import type { HttpCheck } from '#libs/challenges/http-check';
+import type { Webroots } from '#libs/challenges/webroots';
 import type { Clock } from '#libs/clock';
 import type { CaaChecks } from '#libs/dns/caa-checks';
 import { sideBySide } from '#libs/iis/side-by-side';
@@ -30,6 +31,7 @@ export interface NameChecksDeps {
   httpPort: number;
   dns: DnsAccess;
   requests: Pick<HostRequests, 'read'>;
+  webroots: Pick<Webroots, 'look'>;
   openSession(account: string): Promise<AcmeSession>;
 }
 
@@ -54,7 +56,7 @@ async function isPublicCa(account: Account | null, signal: AbortSignal): Promise
 
 /** What of an order would fail before its names are proved, for each of them. Writes nothing but an answer to http-01, which it takes away. */
 export function createNameChecks(deps: NameChecksDeps): ValidationAnswers['check'] {
-  const { store, outlook, budget, clock, httpCheck: check, httpPort: port, requests } = deps;
+  const { store, outlook, budget, clock, httpCheck: check, httpPort: port, requests, webroots } = deps;
   return async (request, asker) => {
     const account = await store.accounts.get(request.account);
     const looks = createLooks(asker, allMs);
@@ -62,7 +64,7 @@ export function createNameChecks(deps: NameChecksDeps): ValidationAnswers['check
     // It is awaited by the looks, if at all.
     caIsPublic.catch(() => {});
     const lookAtCaa = createCaaLook(deps, { request, account, looks });
-    const http = createHttpLook({ ...outlook, looks, caIsPublic, check, port, store, requests });
+    const http = createHttpLook({ ...outlook, looks, caIsPublic, check, port, store, requests, webroots });
     const lookAtDns = createDnsLook({ ...outlook, looks, dns: deps.dns, accountUrl: account?.url ?? '' });
     const [first = ''] = request.names;
     await looks.look(first, 'budget', async () => {

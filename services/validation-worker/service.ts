@@ -66,7 +66,7 @@ export async function startValidationWorker(
     startValidationRequestWorker(
       {
         check: createNameChecks({
-          ...{ store, outlook, caa, budget, dns, requests, clock, openSession: sessions.open },
+          ...{ store, outlook, caa, budget, dns, requests, webroots, clock, openSession: sessions.open },
           ...{ httpCheck: openHttpCheck({ config, outlook, log }), httpPort: config.HTTP01_PORT },
         }),
         testCredential: createCredentialTest({ store, outlook, dns, clock }),

@@ -130,7 +130,7 @@ async function openChallenge(
     ...{ name, token: token ?? '', keyAuthorization: token === null ? '' : session.keyAuthorization(token) },
     accountUrl: session.accountUrl ?? '',
     issuerDomains: challenge['issuer-domain-names'] ?? [],
-    expires: authorization.expires ?? clock.now() + week,
+    expires: authorization.expires ?? earlier?.expires ?? clock.now() + week,
   };
   const presented = earlier && status !== 'pending' ? earlier : await prepared(solver, asked, earlier, signal);
   return { presented, solver, url, status };

@@ -49,6 +49,9 @@ describe('a credential of a DNS provider', () => {
     expect(other).toMatchObject({ status: 409, body: { code: 'name_taken' } });
     expect(other.body.detail).toContain('take another name');
     expect(fieldsOf(other)).toEqual(['name name_taken']);
+    const settled = { provider: 'cloudflare', settings: {}, secret: { apiToken: 'a'.repeat(40) } };
+    const provider = await make(rfc2136({ name: 'taken', ...settled }));
+    expect(provider.body).toMatchObject({ code: 'name_taken', detail: expect.stringMatching(/is for rfc2136: take /) });
     expect(await dumpRedis(session.redis)).toEqual(before);
   });
 

@@ -252,6 +252,17 @@ describe('a deleted target', () => {
     expect(await remove(id)).toMatchObject({ status: 200 });
   });
 
+  it('answers no challenges of an unfinished order', async () => {
+    const id = await makeTarget({ kind: 'local' });
+    const account = await session.account();
+    const challenge = { type: 'http-01', via: 'target', target: id };
+    const order = await session.order({ account, names: ['www.example.com'], challenge });
+    const detail = `unfinished orders have their challenges answered by its host: ${order}`;
+    expect(await remove(id)).toMatchObject({ status: 409, body: { code: 'record_in_use', detail } });
+    await session.api.send('POST', `/v1/orders/${order}/cancel`);
+    expect(await remove(id)).toMatchObject({ status: 200 });
+  });
+
   it('has no commit that is not verified yet: it stays until that is settled', async () => {
     const id = await makeTarget({ kind: 'local' });
     const undo = createUndoRecords(session.redis, session.store.keys);

@@ -209,6 +209,17 @@ describe('a 429 in spite of it', () => {
     expect(driver.ca.count('newOrder')).toBe(4);
   });
 
+  it('holds no other order when no time is named: a proxy may have said so', async () => {
+    await open();
+    driver.ca.answer('newOrder', {
+      status: 429,
+      body: problem('rateLimited', 'slow'),
+    });
+    const [first, second] = [await place('a.example'), await place('b.example')];
+    expect(await driver.drive(first, 1)).toEqual([expect.stringMatching(/^validation wait ca_rate_limited/)]);
+    expect(await driver.drive(second)).toEqual(both);
+  });
+
   it('holds but the orders of a domain when it is for that', async () => {
     await open();
     driver.ca.answer(

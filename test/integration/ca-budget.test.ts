@@ -94,6 +94,39 @@ describe('the budget', () => {
     expect(await left(limits, 'orders_per_account')).toBe(0.5);
   });
 
+  it('keeps nobody in the line of a rate that was changed', async () => {
+    const before = limitsOf({ orders_per_account: '2/7d' });
+    for (const order of ['a', 'b']) expect(await take(before, { order })).toBe('taken');
+    expect(await take(before, { order: 'c' })).toBe('302400 s for orders_per_account');
+    expect(await take(before, { order: 'd' })).toBe('604800 s for orders_per_account');
+    const after = limitsOf({ orders_per_account: '168/7d' });
+    expect(await take(after, { order: 'd' })).toBe('3600 s for orders_per_account');
+    expect(await take(after, { order: 'c' })).toBe('7200 s for orders_per_account');
+    now += 3_600_000;
+    expect(await take(after, { order: 'd' })).toBe('taken');
+  });
+
+  it('outlives a clock that was wrong for a while', async () => {
+    const limits = limitsOf({ orders_per_account: '1/1h' });
+    now += 3_650 * day;
+    expect(await take(limits, { order: 'a' })).toBe('taken');
+    expect(await take(limits, { order: 'b' })).toBe('3600 s for orders_per_account');
+    const [claim] = requestOf(limits, { order: 'c' }).claims;
+    if (claim) await budget.hold(directory, claim, 60_000, 'later');
+    now -= 3_650 * day;
+    expect(await take(limits, { order: 'c' })).toBe('3600 s for orders_per_account');
+    now += 3_600_000;
+    expect(await take(limits, { order: 'c' })).toBe('taken');
+  });
+
+  it('is held as long as the longest that the CA has said', async () => {
+    const [claim] = requestOf({}, { order: 'a' }).claims;
+    if (!claim) throw new Error('an order counts for its account');
+    await budget.hold(directory, claim, 3_600_000, 'an hour');
+    await budget.hold(directory, claim, 60_000, 'a minute');
+    expect(await take({}, { order: 'a' })).toBe('3600 s for orders_per_account');
+  });
+
   it('is taken once however often the same order asks in an epoch', async () => {
     const limits = limitsOf({ orders_per_account: '2/1h' });
     expect(await Promise.all([1, 2, 3, 4].map(() => take(limits, { order: 'a' })))).toEqual(Array(4).fill('taken'));
@@ -183,6 +216,16 @@ describe('failed validations', () => {
     now += hour / 2;
     expect(await take(limits, { order: 'b', names })).toBe('taken');
     expect(await take(limits, { order: 'e', names })).toBe('taken');
+  });
+});
+
+describe('more failed validations than the CA allows', () => {
+  it('bar the name no longer than as many as it allows', async () => {
+    const limits = limitsOf({ failed_validations_per_name: '2/1h' });
+    const claims = claimsOf({ account: 'acc_1', names: ['bad.example'] }, limits, false);
+    for (let count = 1; count <= 20; count += 1)
+      for (const claim of claims.slice(-1)) await budget.countFailure(directory, claim, `https://ca.example/${count}`);
+    expect(await take(limits, { order: 'a', names: ['bad.example'] })).toBe('1800 s for failed_validations_per_name');
   });
 });
 

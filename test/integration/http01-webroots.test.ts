@@ -41,6 +41,13 @@ describe('a folder of a web server', () => {
     await remove();
   });
 
+  it('is looked at without a trace, and refused as for writing', async () => {
+    await webroots.look(site);
+    expect(await below(site)).toEqual([]);
+    await expect(webroots.look(join(dir, 'private'))).rejects.toMatchObject({ code: 'webroot_not_allowed' });
+    await expect(webroots.look(join(dir, 'www', 'gone'))).rejects.toMatchObject({ code: 'target_unreachable' });
+  });
+
   it('may be given twice, and keeps the answers of others', async () => {
     await write();
     await write();

@@ -67,7 +67,9 @@ describe('an order whose records a person makes', { timeout: 90_000 }, () => {
     expect(order).toMatchObject({ status: 'pending', attempts: { validation: 0 } });
     expect(order.error).toMatchObject({ code: 'dns_record_awaited' });
     for (const { name, value } of records)
-      expect(JSON.stringify(order.error)).toContain(`Make the TXT record ${name} with the value ${value}.`);
+      expect(order.error).toMatchObject({
+        detail: expect.stringContaining(`Make the TXT record ${name} with the value "${value}".`),
+      });
     expect(await told(id)).toEqual([`records_wanted: ${lineOf(first)}; ${lineOf(second)}`]);
 
     await make([first]);

@@ -3,6 +3,7 @@ import { CertlineError } from '#libs/errors';
 import type { DnsCredential } from '#libs/model/credential';
 import { validated } from '#libs/model/transitions';
 import type { Redis as RedisServer } from '../../services/lab/redis.ts';
+import { createHeldOrdersRounds } from '../../services/scheduler/held-orders.ts';
 import { openPipeline, type Pipeline, startTestRedis } from '../support/pipeline.ts';
 import { acmeOrder } from '../support/sample-orders.ts';
 
@@ -52,4 +53,29 @@ it('an order that is parked in the moment in which the credential is mended goes
   expect(await pipeline.until(id, ({ status }) => status === 'validated')).toMatchObject({ parkedOn: null, epoch: 2 });
   const types = (await pipeline.store.history(id)).map(({ type }) => type);
   expect(types).toEqual(expect.arrayContaining(['order_parked', 'order_resumed']));
+});
+
+it('an order that is still held although its credential is mended is let go by the scheduler: who mended it may have died', async () => {
+  const pipeline = openPipeline(server);
+  opened.push(pipeline);
+  const { store, producer, resources } = pipeline;
+  await store.credentials.create(credential);
+  let key = 'wrong';
+  pipeline.startStage('validation', async (order) => {
+    if (key === 'wrong') throw refused();
+    return validated(order, acmeOrder, Date.now());
+  });
+  const { id } = await pipeline.enqueue();
+  await pipeline.until(id, ({ parkedOn }) => parkedOn !== null);
+  const { accounts, credentials, orders } = store;
+  const later = { ...resources.clock, now: () => Date.now() };
+  const look = createHeldOrdersRounds({ accounts, credentials, orders, producer, clock: later, log: resources.log });
+  expect(await look()).toBe(0);
+  key = 'right';
+  await credentials.update('cred_1', (one) => (one.kind === 'dns' ? { ...one, parked: null } : one));
+  later.now = () => Date.now() + 60_000;
+  expect(await look()).toBe(1);
+  expect(await pipeline.until(id, ({ status }) => status === 'validated')).toMatchObject({ parkedOn: null, epoch: 2 });
+  later.now = () => Date.now() + 120_000;
+  expect(await look()).toBe(0);
 });

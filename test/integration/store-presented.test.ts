@@ -161,6 +161,35 @@ describe('a TXT record', () => {
   });
 });
 
+describe('what another version has written', () => {
+  it('of TXT records, before there was anything else, is taken away as what this one writes', async () => {
+    const store = fresh();
+    const { kind: _kind, ...old } = { ...cleanUp, order: 'ord_1', at: now };
+    const { order, credential, zone, record, value, at } = old;
+    const text = JSON.stringify({ order, credential, zone, record, value, at });
+    await redis.zadd(store.keys.cleanUps, '0', text);
+    const [entry] = await store.cleanUps.due(now, 10);
+    if (!entry) throw new Error('nothing is due');
+    expect(entry).toEqual({ ...cleanUp, order: 'ord_1', at: now });
+    expect(await store.cleanUps.countOf('cred_1')).toBe(1);
+    await store.cleanUps.putOff(entry, now + 100);
+    expect(await store.cleanUps.due(now + 99, 10)).toEqual([]);
+    expect(await store.cleanUps.due(now + 100, 10)).toEqual([entry]);
+    await store.cleanUps.done(entry);
+    expect(await store.cleanUps.count()).toBe(0);
+  });
+
+  it('and cannot be read holds up nothing, and is kept', async () => {
+    const store = fresh();
+    const late = { ...cleanUp, order: 'ord_1', at: now };
+    for (const token of ['1', '2']) await redis.zadd(store.keys.cleanUps, '0', JSON.stringify({ kind: 'new', token }));
+    await store.cleanUps.addBefore(late, now);
+    expect(await store.cleanUps.due(now, 2)).toEqual([]);
+    expect(await store.cleanUps.due(now, 2)).toEqual([late]);
+    expect(await store.cleanUps.count()).toBe(3);
+  });
+});
+
 it('an order is known by its credential until it has ended', async () => {
   const store = fresh();
   const order = await presenting(store);

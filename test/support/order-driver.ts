@@ -80,12 +80,14 @@ export async function openOrderDriver(
   };
   const budget = createCaBudget(pipeline.redis, store.keys, async () => clock.now());
   const deps = { openSession: sessions.open, privateKeys, certificates: store.certificates };
+  // A CA of a test has no TLS, which those in a configuration need.
+  const changes = caLimitChangesSchema.parse(JSON.stringify({ letsencrypt: limits }));
   const validation = createValidateHandler({
     openSession: sessions.open,
     requireCaa: async () => {},
     budget: createBudgetGuard({
       store: { ...store, caBudget: budget },
-      limits: caLimitTable(caLimitChangesSchema.parse(JSON.stringify({ [account.directory]: limits }))),
+      limits: caLimitTable({ [account.directory]: changes.letsencrypt ?? {} }),
     }),
     solverOf: async () => solver as Solver,
     written: async () => {},

@@ -13,6 +13,7 @@ const lateCode: Record<NameCheck['check'], ErrorCode> = {
   zone: 'dns_lookup_failed',
   credential: 'dns_provider_unreachable',
   target: 'target_timeout',
+  folder: 'target_timeout',
 };
 
 /** Ends with the signal's reason when it is aborted: not all that is looked at can be stopped. */

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { answeringSite } from '#libs/challenges/answering-site';
 import type { HttpCheck } from '#libs/challenges/http-check';
+import type { Webroots } from '#libs/challenges/webroots';
 import type { Resolver } from '#libs/dns/resolver';
 import { CertlineError } from '#libs/errors';
 import type { Site } from '#libs/iis/iis-host';
@@ -21,6 +22,7 @@ export interface HttpLookDeps {
   port: number;
   store: Pick<Store, 'challengeAnswers' | 'targets'>;
   requests: Pick<HostRequests, 'read'>;
+  webroots: Pick<Webroots, 'look'>;
 }
 
 /** How long an answer that is there for the look alone stays if nobody takes it away, ms. */
@@ -48,7 +50,7 @@ async function addressesOf(resolver: Resolver, name: string, signal: AbortSignal
 }
 
 /** Looks whether names can be proved by http-01. */
-export function createHttpLook({ looks, caIsPublic, resolver, check, port, store, requests }: HttpLookDeps) {
+export function createHttpLook({ looks, caIsPublic, resolver, check, port, store, requests, webroots }: HttpLookDeps) {
   const token = randomBytes(32).toString('base64url');
   const keyAuthorization = `${token}.${randomBytes(32).toString('base64url')}`;
   let trial: Promise<void> | null = null;
@@ -82,6 +84,11 @@ export function createHttpLook({ looks, caIsPublic, resolver, check, port, store
       : `${target.name} can be reached; the folder of site ${found} can take the answer`;
   }
 
+  async function folderWords(folder: string): Promise<string> {
+    await webroots.look(folder);
+    return `${folder} can be written to`;
+  }
+
   async function lookAtWay(name: string, { via }: HttpMethod): Promise<void> {
     const hasAddress = await looks.look(name, 'address', async (signal) =>
       addressWords(name, await addressesOf(resolver, name, signal), await caIsPublic),
@@ -96,7 +103,8 @@ export function createHttpLook({ looks, caIsPublic, resolver, check, port, store
   return {
     async look(name: string, method: HttpMethod): Promise<void> {
       const atTarget = method.via === 'target' && looks.look(name, 'target', () => siteWords(name, method));
-      await Promise.all([atTarget, lookAtWay(name, method)]);
+      const atFolder = method.via === 'webroot' && looks.look(name, 'folder', () => folderWords(method.folder));
+      await Promise.all([atTarget, atFolder, lookAtWay(name, method)]);
     },
     /** Takes away what was there for the looks; it would end by itself. */
     async end(): Promise<void> {

@@ -3,6 +3,7 @@ import { createDnsSolver } from '#libs/challenges/dns-solver';
 import type { OpenChallenge } from '#libs/challenges/solver';
 import type { Sight, ValueQuestion } from '#libs/dns/authoritative';
 import type { DnsProvider } from '#libs/dns/dns-provider';
+import { CertlineError } from '#libs/errors';
 import type { DnsChallengeType } from '#libs/model/challenge-method';
 import { fakeClock } from '../../support/fake-clock.ts';
 
@@ -16,12 +17,19 @@ const challenge: OpenChallenge = {
 const persistent = 'ca.example; accounturi=https://ca.example/account/1; policy=wildcard';
 
 /** A solver over one name server with these values, and what it has written. */
-function solverThat(options: { type?: DnsChallengeType; has?: string[]; delegatedName?: string; byHand?: true }) {
-  const { type = 'dns-01', has = [], delegatedName, byHand } = options;
+function solverThat(options: {
+  type?: DnsChallengeType;
+  has?: string[];
+  delegatedName?: string;
+  byHand?: true;
+  refuses?: Error;
+}) {
+  const { type = 'dns-01', has = [], delegatedName, byHand, refuses } = options;
   const written: string[] = [];
   let opened = 0;
   const provider: DnsProvider = {
     present: async ({ name, value }) => {
+      if (refuses) throw refuses;
       written.push(`${name} ${value}`);
     },
     cleanUp: async () => {},
@@ -56,6 +64,21 @@ describe('the solver of challenges in DNS', () => {
     });
     await solver.present(presented, signal);
     expect(written).toEqual([`record.elsewhere.org ${presented.value}`]);
+  });
+
+  it('tells of the CNAMEs when the zone that they lead to is not to be changed', async () => {
+    const refuses = new CertlineError('dns_zone_not_managed', 'no right to elsewhere.org', {
+      evidence: { rcode: 'REFUSED' },
+    });
+    const { solver } = solverThat({ refuses });
+    const presented = await solver.prepare(challenge, signal);
+    await expect(solver.present(presented, signal)).rejects.toMatchObject({
+      ...{ code: 'dns_zone_not_managed', plan: refuses.plan, evidence: refuses.evidence },
+      message:
+        'no right to elsewhere.org; record.elsewhere.org is where a CNAME at the challenge name of *.example.org leads',
+    });
+    const direct = { ...presented, record: '_acme-challenge.example.org' };
+    await expect(solver.present(direct, signal)).rejects.toBe(refuses);
   });
 
   it('refuses where they do not lead to the one place that a provider has', async () => {
@@ -127,7 +150,7 @@ describe('a record that a person makes', () => {
     ] as const) {
       await expect(solver.check({ ...presented, expires, since: clock.now() - after }, signal)).rejects.toMatchObject({
         code: 'dns_record_awaited',
-        message: expect.stringMatching(`^Make the TXT record ${name} with the value ${value}\\. .*a typing error`),
+        message: expect.stringMatching(`^Make the TXT record ${name} with the value "${value}"\\. .*a typing error`),
         evidence: { records: [{ name, value }] },
         plan: { kind: 'wait', until: clock.now() + wait },
       });

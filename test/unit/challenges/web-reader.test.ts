@@ -189,6 +189,15 @@ describe('the web reader', () => {
     });
   });
 
+  it.each(['ENOTFOUND', 'ENODATA'])('tells in words what a resolver means by %s', async (code) => {
+    const lookup = async (hostname: string): Promise<string[]> => {
+      throw Object.assign(new Error(`queryA ${code} ${hostname}`), { code, hostname });
+    };
+    expect(await createWebReader(lookup)('http://a.example.com/', signal)).toEqual({
+      error: 'a.example.com has no address (A, AAAA)',
+    });
+  });
+
   it('uses the system’s resolver when no servers are named', () => {
     expect(createLookup([])).toBeNull();
     expect(createLookup(['127.0.0.1:5353'])).toBeTypeOf('function');

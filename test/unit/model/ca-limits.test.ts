@@ -40,6 +40,11 @@ describe('the limits of CAs', () => {
     ['no JSON', '300/3h', /CA_LIMITS: .*give JSON like/],
     ['no rate', `{"letsencrypt": {"orders_per_account": "300"}}`, /letsencrypt orders_per_account: 300 is no limit/],
     ['no such limit', `{"letsencrypt": {"orders": "300/3h"}}`, /letsencrypt: .*orders/],
+    [
+      'no such CA',
+      `{"letsencript": {"orders_per_account": "300/3h"}}`,
+      /letsencript: no CA has this name: give letsenc/,
+    ],
   ])('are refused where there is %s', (_, json, words) => {
     expect(() => table(json)).toThrow(words);
   });

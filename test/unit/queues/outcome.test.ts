@@ -105,6 +105,14 @@ describe('an error whose plan is wait', () => {
     });
   });
 
+  it('forgets what failed before when it is for a record that is not there yet: an order looks for days', () => {
+    const attempts = { validation: 19, issuance: 2, deployment: 0 };
+    for (const code of ['dns_record_awaited', 'dns_record_not_visible'] as const) {
+      const { order } = outcome(pendingOrder({ attempts }), { kind: 'wait', until: now + hour }, {}, code);
+      expect(order.attempts).toEqual({ ...attempts, validation: 0 });
+    }
+  });
+
   it('ends with a last look a minute before the deadline of the stage, and then fails', () => {
     const until = now + 365 * 24 * hour;
     const lastLook = placedAt + stages.validation.deadline - 60_000;

@@ -46,6 +46,11 @@ async function lookBy(method: HttpMethod, { seen = null, looks: doesLook = true,
       },
       targets: { get: async (id: string) => (id === target.id ? target : null) } as never,
     },
+    webroots: {
+      async look(folder) {
+        if (folder !== '/srv/www') throw new CertlineError('webroot_not_allowed', `${folder} is not allowed`);
+      },
+    },
     requests: {
       async read() {
         if (sites instanceof CertlineError) throw sites;
@@ -84,9 +89,16 @@ describe('a look at http-01', () => {
     ['a folder', { type: 'http-01', via: 'webroot', folder: '/srv/www' }],
   ])('by %s is content with any answer, and with none it is not', async (_what, method) => {
     const answered = await lookBy(method, { seen: wrongAnswer });
-    expect(answered.said[1]).toMatch(/^http-01 ok: port 80 answers;/);
+    expect(answered.said).toContainEqual(expect.stringMatching(/^http-01 ok: port 80 answers;/));
     expect(answered.most).toBe(0);
-    expect((await lookBy(method, { seen: noAnswer })).said[1]).toBe('http-01 http01_unreachable: ECONNREFUSED');
+    const { said } = await lookBy(method, { seen: noAnswer });
+    expect(said).toContain('http-01 http01_unreachable: ECONNREFUSED');
+  });
+
+  it('by a folder tells whether certline may write to it', async () => {
+    const byFolder = async (folder: string) => (await lookBy({ type: 'http-01', via: 'webroot', folder })).said;
+    expect(await byFolder('/srv/www')).toContain('folder ok: /srv/www can be written to');
+    expect(await byFolder('/etc')).toContain('folder webroot_not_allowed: /etc is not allowed');
   });
 
   it('is not done where nobody looks, and says so', async () => {

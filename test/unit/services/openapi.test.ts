@@ -138,6 +138,15 @@ describe('the OpenAPI document', () => {
     }
   });
 
+  it('tells that a query may be refused', () => {
+    const withQuery = routes.filter(({ query }) => query);
+    expect(withQuery).not.toEqual([]);
+    for (const { method, path } of withQuery) {
+      const operation = document.paths[path.replace(/:(\w+)/g, '{$1}')]?.[method];
+      expect(operation?.responses[422]?.description).toContain('`request_invalid`');
+    }
+  });
+
   it('tells which bodies may be left out', () => {
     const required = (path: string) => document.paths[path]?.post?.requestBody?.required;
     expect(required('/v1/orders')).toBe(true);

@@ -70,6 +70,13 @@ describe('the challenges of an order', () => {
     });
   });
 
+  it.each([
+    [{ type: 'http-01', folder: '/srv/www' }, 'is for `via: webroot`, not for http-01 via responder'],
+    [{ ...dns, via: 'target' }, 'is for http-01, not for dns-01'],
+  ])('say of a field that is out of place what it is for: %j', async (challenge, words) => {
+    await expect(place({ names: ['a.example.com'], challenge })).rejects.toThrow(words);
+  });
+
   it('may prove a wildcard where dns-01 is meant for it', async () => {
     const names = ['*.example.com', 'example.com'];
     expect((await place({ names, challenge: dns })).request).toMatchObject({ names, challenge: dns });
