@@ -1,17 +1,24 @@
 import { createRootCa } from '../../services/lab/certificate-authority.ts';
-import { problem, type ScriptedCa, type SeenRequest, startScriptedCa, type UsualAnswer } from './scripted-ca.ts';
+import {
+  problem,
+  type ScriptedCa,
+  type ScriptedCaOptions,
+  type SeenRequest,
+  startScriptedCa,
+  type UsualAnswer,
+} from './scripted-ca.ts';
 import { readTestRequest } from './test-request.ts';
 
 type OrderStatus = 'pending' | 'ready' | 'processing' | 'valid' | 'invalid';
 type AuthorizationStatus = 'pending' | 'valid' | 'invalid' | 'deactivated' | 'expired' | 'revoked';
 
-interface CaAuthorization {
+export interface CaAuthorization {
   id: string;
   name: string;
   status: AuthorizationStatus;
   error: object | null;
-  /** Whether the CA was told to look. */
-  told: boolean;
+  /** The type of the challenge that the CA was told to look at, if it was. */
+  told: string | null;
 }
 
 /** An ACME order as the CA has it; a test may change it at any time. */
@@ -37,10 +44,17 @@ export interface IssuingCa extends ScriptedCa {
   afterFinalize: OrderStatus;
 }
 
+/** The token of an authorization's challenges. */
+export const tokenOf = (authorization: string): string => `token-${authorization}`;
+
 const root = createRootCa();
 const issuer = root.intermediate('Test Intermediate');
 
-export async function startIssuingCa(): Promise<IssuingCa> {
+/** `challenges`: the types that it offers. */
+export async function startIssuingCa(
+  options: Omit<ScriptedCaOptions, 'usual'> & { challenges?: readonly string[] } = {},
+): Promise<IssuingCa> {
+  const { challenges: types = ['http-01'], ...scriptedOptions } = options;
   const orders: CaOrder[] = [];
   const find = (id: string): CaOrder => {
     const order = orders.find((one) => one.id === id.split('-')[0]);
@@ -62,11 +76,14 @@ export async function startIssuingCa(): Promise<IssuingCa> {
     ...(order.status === 'valid' ? { certificate: `${base}/certificate/${order.id}` } : {}),
     ...(order.error === null ? {} : { error: order.error }),
   });
-  const challengeBody = ({ id, status, error, told }: CaAuthorization, base: string): object => ({
-    ...{ type: 'http-01', url: `${base}/challenge/${id}`, token: `token-${id}` },
-    status: status === 'valid' || status === 'invalid' ? status : told ? 'processing' : 'pending',
-    ...(error === null ? {} : { error }),
-  });
+  const challengeBody = ({ id, status, error, told }: CaAuthorization, type: string, base: string): object => {
+    const decided = (status === 'valid' || status === 'invalid') && (told ?? type) === type;
+    return {
+      ...{ type, url: `${base}/challenge/${id}.${type}`, token: tokenOf(id) },
+      status: decided ? status : told === type ? 'processing' : 'pending',
+      ...(decided && error !== null ? { error } : {}),
+    };
+  };
 
   const answers: Partial<Record<SeenRequest['operation'], (request: SeenRequest, base: string) => UsualAnswer>> = {
     newOrder({ payload }, base) {
@@ -87,7 +104,7 @@ export async function startIssuingCa(): Promise<IssuingCa> {
           name,
           status: 'pending',
           error: null,
-          told: false,
+          told: null,
         })),
       };
       orders.push(order);
@@ -97,16 +114,17 @@ export async function startIssuingCa(): Promise<IssuingCa> {
     authorization({ id }, base) {
       const { authorization } = authorizationOf(id);
       const { name, status } = authorization;
-      const challenges = [challengeBody(authorization, base)];
+      const challenges = types.map((type) => challengeBody(authorization, type, base));
       return { status: 200, body: { status, identifier: { type: 'dns', value: name }, challenges } };
     },
-    challenge({ id }, base) {
+    challenge({ id: challenge }, base) {
+      const [id = '', type = ''] = challenge.split('.');
       const { order, authorization } = authorizationOf(id);
-      authorization.told = true;
+      authorization.told = type;
       if (ca.onChallenge) ca.onChallenge(order, authorization);
       else authorization.status = 'valid';
       if (order.authorizations.every(({ status }) => status === 'valid')) order.status = 'ready';
-      return { status: 200, body: challengeBody(authorization, base) };
+      return { status: 200, body: challengeBody(authorization, type, base) };
     },
     finalize({ id, payload }, base) {
       const order = find(id);
@@ -122,6 +140,7 @@ export async function startIssuingCa(): Promise<IssuingCa> {
   };
 
   const scripted = await startScriptedCa({
+    ...scriptedOptions,
     usual: (request, base) => answers[request.operation]?.(request, base) ?? null,
   });
   const ca: IssuingCa = Object.assign(scripted, {

@@ -1,4 +1,5 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 
 export type ScriptedOperation =
@@ -35,12 +36,15 @@ export interface SeenRequest {
   headers: IncomingMessage['headers'];
   /** Of the JWS; undefined for requests that are not signed. */
   nonce: string | undefined;
+  /** The key of the JWS, where it names one: in newAccount. */
+  jwk: Record<string, string> | undefined;
   payload: unknown;
 }
 
-/** A CA that does what the test says, over plain HTTP on loopback. It checks no signatures; nonces it does. */
+/** A CA that does what the test says, over plain HTTP on loopback, or TLS. It checks no signatures; nonces it does. */
 export interface ScriptedCa {
   readonly directory: string;
+  readonly port: number;
   readonly seen: SeenRequest[];
   url(operation: ScriptedOperation): string;
   /** What the next requests of an operation get, in order; after them the usual answer. */
@@ -78,9 +82,16 @@ export interface ScriptedCaOptions {
   latencyMs?: number;
   /** What a request gets for which nothing is scripted; null leaves it to the CA's own idea. `base` is the origin of all URLs. */
   usual?: (request: SeenRequest, base: string) => UsualAnswer | null;
+  /** Decides what a request gets, as soon or late as it likes; null leaves it to what is scripted. */
+  decide?: (request: SeenRequest) => Promise<ScriptedAnswer | null>;
+  /** PEM: it speaks TLS. */
+  tls?: { key: string; cert: string };
+  /** What all URLs begin with, when it is reached through something else. */
+  origin?: string;
 }
 
-export async function startScriptedCa({ latencyMs = 0, usual: given }: ScriptedCaOptions = {}): Promise<ScriptedCa> {
+export async function startScriptedCa(options: ScriptedCaOptions = {}): Promise<ScriptedCa> {
+  const { latencyMs = 0, usual: given, decide, tls, origin } = options;
   const seen: SeenRequest[] = [];
   const scripts = new Map<string, ScriptedAnswer[]>();
   const nonces = new Set<string>();
@@ -120,13 +131,15 @@ export async function startScriptedCa({ latencyMs = 0, usual: given }: ScriptedC
     const [operation, id = ''] = (request.url ?? '').slice(1).split('/') as [ScriptedOperation, string?];
     const text = await readBody(request);
     const jws = text === '' ? null : JSON.parse(text);
-    const nonce: string | undefined = jws ? (decode(jws.protected) as { nonce: string }).nonce : undefined;
+    const { nonce, jwk } = (jws ? decode(jws.protected) : {}) as Partial<Pick<SeenRequest, 'nonce' | 'jwk'>>;
     const payload = jws ? decode(jws.payload) : undefined;
-    const one: SeenRequest = { operation, id, method: request.method ?? '', headers: request.headers, nonce, payload };
+    const { method = '', headers } = request;
+    const one: SeenRequest = { operation, id, method, headers, nonce, jwk, payload };
     seen.push(one);
     const fresh = nonce === undefined || nonces.delete(nonce);
     const badNonce: ScriptedAnswer = { status: 400, body: problem('badNonce', 'nobody knows this nonce') };
-    const scripted = fresh ? (scripts.get(operation)?.shift() ?? usual(one)) : badNonce;
+    const decided = fresh ? await decide?.(one) : badNonce;
+    const scripted = decided ?? scripts.get(operation)?.shift() ?? usual(one);
     if (scripted === 'hang') return;
     if (scripted === 'lost') usual(one);
     if (scripted === 'lost' || scripted === 'reset') return request.socket.destroy();
@@ -143,15 +156,23 @@ export async function startScriptedCa({ latencyMs = 0, usual: given }: ScriptedC
     else send();
   }
 
-  const server = createServer((request, response) => void handle(request, response));
+  const listener = (request: IncomingMessage, response: ServerResponse): void => {
+    handle(request, response).catch((error: unknown) => {
+      // One that was cut off before it was whole asked for nothing.
+      if (request.complete) throw error;
+    });
+  };
+  const server = tls ? createTlsServer(tls, listener) : createServer(listener);
   server.keepAliveTimeout = 60_000;
   server.on('connection', () => connections++);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const { port } = server.address() as AddressInfo;
+  const base = origin ?? `http${tls ? 's' : ''}://127.0.0.1:${port}`;
   const url = (operation: ScriptedOperation) => `${base}/${operation}`;
 
   return {
     directory: url('directory'),
+    port,
     seen,
     url,
     answer: (operation, ...answers) => scripts.set(operation, [...(scripts.get(operation) ?? []), ...answers]),
