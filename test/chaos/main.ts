@@ -1,0 +1,58 @@
+/** `npm run chaos -- --seed N --minutes M [--orders N] [--without SAFEGUARD]`: exit code 0 only if the sums agree. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { audit, untilAtRest } from './audit.ts';
+import { safeguards } from './edits.ts';
+import { placeOrders, planOrders, sitesOf } from './flow.ts';
+import { startHarm, usualPace } from './harm.ts';
+import { report } from './report.ts';
+import { createTally } from './tally.ts';
+import { startWorld } from './world.ts';
+
+const { values } = parseArgs({
+  options: {
+    seed: { type: 'string', default: '7' },
+    minutes: { type: 'string', default: '1' },
+    orders: { type: 'string' },
+    without: { type: 'string' },
+    keep: { type: 'boolean', default: false },
+  },
+});
+const [seed, minutes] = [Number(values.seed), Number(values.minutes)];
+const count = values.orders === undefined ? Math.min(300, Math.round(60 * minutes)) : Number(values.orders);
+const without = safeguards.find((name) => name === values.without);
+if (![seed, minutes, count].every(Number.isFinite) || (values.without !== undefined && without === undefined)) {
+  process.stderr.write(`give numbers, and as --without one of ${safeguards.join(', ')}\n`);
+  process.exit(2);
+}
+
+const hosts = 3;
+const tally = createTally();
+const dir = await mkdtemp(join(tmpdir(), 'certline-chaos-'));
+const plans = planOrders(seed, count, hosts, minutes * 54_000);
+process.stdout.write(
+  `seed ${seed}, ${minutes} min, ${count} orders${without ? `, without ${without}` : ''}, in ${dir}\n`,
+);
+const world = await startWorld({
+  ...{ dir, seed, tally, sites: sitesOf(plans, hosts) },
+  edits: without ? [without] : [],
+});
+let passed = false;
+try {
+  const harm = startHarm(world, seed, tally, usualPace);
+  const ended = new Promise((resolve) => setTimeout(resolve, minutes * 60_000));
+  const placing = placeOrders(world, plans);
+  await Promise.all([ended, Promise.race([placing, ended])]);
+  await harm.stop();
+  const placed = await placing;
+  await untilAtRest(world, placed, 30_000);
+  const result = await audit(world, placed, tally);
+  passed = result.wrong.length === 0;
+  process.stdout.write(report(result, placed.length, tally));
+} finally {
+  await world.close();
+  if (passed || !values.keep) await rm(dir, { recursive: true, force: true });
+}
+process.exit(passed ? 0 : 1);

@@ -1,0 +1,35 @@
+import type { OrderEvent } from '#libs/store/order-events';
+import type { Tally } from './tally.ts';
+
+const workerOf = { validation: 'validation-worker', issuance: 'issuance-worker', deployment: 'deployment-worker' };
+/** What ends a run of a stage. */
+const ends = new Set<OrderEvent['type']>([
+  ...(['stage_completed', 'attempt_failed', 'stage_waiting', 'order_restarted'] as const),
+  ...(['order_parked', 'order_failed', 'order_cancelled'] as const),
+]);
+
+/** Kills of a service, at some time between two. */
+const killsOf = (tally: Tally, kind: string, from: number, to: number): number[] =>
+  tally.kills.filter(({ part, at }) => part.startsWith(`${kind}-`) && at >= from && at <= to).map(({ at }) => at);
+
+/**
+ * How long it took, in ms, until what a killed process had in hand was in the hands of another: from the SIGKILL to the next start of the
+ * stage, and from the SIGKILL of an API that had stored an order to the first start.
+ */
+export function recoveriesOf(events: readonly OrderEvent[], tally: Tally): number[] {
+  const found: number[] = [];
+  let open: OrderEvent | null = null;
+  for (const event of events) {
+    if (event.type === 'order_placed') open = event;
+    else if (ends.has(event.type)) open = null;
+    else if (event.type === 'stage_started' && event.stage) {
+      if (open) {
+        const kind = open.type === 'order_placed' ? 'api' : workerOf[event.stage];
+        const [killed] = killsOf(tally, kind, open.at, event.at);
+        if (killed !== undefined) found.push(event.at - killed);
+      }
+      open = event;
+    }
+  }
+  return found;
+}
