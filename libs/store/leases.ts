@@ -4,8 +4,6 @@ import type { Keys } from './keys.ts';
 
 /** Leases for what only one process ought to do at a time. Two doing it all the same must do no harm: a lease may lapse. */
 export interface Leases {
-  /** Runs `work` if the lease is free, holding it for `ms` at the most; answers whether it ran. */
-  withLease(name: string, ms: number, work: () => Promise<void>): Promise<boolean>;
   /**
    * Runs `work` if the lease is free, and holds it until the work has ended; null when it is not free. The lease of a process that dies
    * is free after `ms`. `lost` is aborted when somebody else has it meanwhile: this process was silent for longer than that.
@@ -29,17 +27,6 @@ export function createLeases(redis: Redis, keys: Keys): Leases {
 
   return {
     isHeld: async (name) => (await redis.exists(keys.lease(name))) === 1,
-
-    async withLease(name, ms, work) {
-      const holder = await take(name, ms);
-      if (holder === null) return false;
-      try {
-        await work();
-      } finally {
-        await redis.eval(release, 1, keys.lease(name), holder);
-      }
-      return true;
-    },
 
     async hold(name, ms, work) {
       const holder = await take(name, ms);

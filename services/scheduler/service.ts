@@ -13,8 +13,8 @@ import { reconcile } from './reconciler.ts';
 
 export const sections = ['pipeline', 'scheduler', 'ca'] as const;
 
-/** A lease outlives a slow round, and is over soon after its holder died. */
-const leaseMs = 30_000;
+/** The lease of a process that died is free after this: with the reconciler's grace and a round an order then waits for 12 s, not more. */
+const leaseMs = 5_000;
 
 /** Starts the scheduler: the reconciler's rounds and those of the looks at targets, one process at a time, and the gauges of the estate. */
 export function startScheduler(resources: Resources, config: Config<(typeof sections)[number]>): Service {
@@ -51,7 +51,7 @@ export function startScheduler(resources: Resources, config: Config<(typeof sect
     await letHeldOrdersGo();
     await lookForDrift();
   };
-  return startRounds(() => leases.withLease('reconciler', leaseMs, round), {
+  return startRounds(() => leases.hold('reconciler', leaseMs, round), {
     ...{ clock, log, what: 'the reconciler', everyMs: config.RECONCILE_INTERVAL_MS },
   });
 }

@@ -1,9 +1,13 @@
 import { UnrecoverableError, Worker } from 'bullmq';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { createMetrics } from '#libs/metrics/metrics';
 import type { Order, PendingOrder } from '#libs/model/order';
 import { cancelled, deployed, failed, issued, validated } from '#libs/model/transitions';
+import { connectRedis } from '#libs/store/redis';
+import { createStore } from '#libs/store/store';
 import type { Redis } from '../../services/lab/redis.ts';
 import { reconcile } from '../../services/scheduler/reconciler.ts';
+import { startScheduler } from '../../services/scheduler/service.ts';
 import { openPipeline, type Pipeline, startTestRedis } from '../support/pipeline.ts';
 import { acmeOrder, failure, orderRequest } from '../support/sample-orders.ts';
 
@@ -150,5 +154,26 @@ describe('the reconciler', () => {
     await pipeline.redis.del(pipeline.store.keys.order(gone.id));
     expect(await look()).toBe(1);
     await pipeline.jobIn(id, 'validation', 1, 'waiting');
+  });
+});
+
+describe('a scheduler', () => {
+  it('is soon replaced by another one when it dies in the middle of a round', async () => {
+    const pipelineConfig = { RETRY_DELAY_SCALE: 1, LOCK_DURATION_MS: 8_000, STALLED_INTERVAL_MS: 2_000 };
+    const config = { ...pipelineConfig, RECONCILE_INTERVAL_MS: 200, DRIFT_CHECK_MINUTES: 0 };
+    const { id } = await pipeline.place({}, (order) => ({ ...order, updatedAt: Date.now() - 60_000 }));
+    // Its round never comes to its end, and with its connection it is as good as dead.
+    const redis = connectRedis(server.url, 'worker', () => {});
+    const store = createStore(redis, pipeline.settings.prefix.slice(1, -1));
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const producer = { ...pipeline.producer, ensureJob: () => promise };
+    const dying = { ...pipeline.resources, redis, store, producer, metrics: createMetrics('dying') };
+    const dead = startScheduler(dying, config);
+    await vi.waitUntil(() => pipeline.store.leases.isHeld('reconciler'));
+    redis.disconnect();
+    const other = startScheduler({ ...pipeline.resources, metrics: createMetrics('other') }, config);
+    await pipeline.jobIn(id, 'validation', 1, 'waiting');
+    resolve(false);
+    await Promise.all([dead.stop(), other.stop()]);
   });
 });
