@@ -8,7 +8,7 @@ import { createStore, type Store } from '#libs/store/store';
 import { never, txtAt } from '../support/dns-providers.ts';
 import type { CaOrder } from '../support/issuing-ca.ts';
 import type { PlacedOrder } from './flow.ts';
-import { recoveriesOf } from './recovery.ts';
+import { type Recovery, recoveriesOf } from './recovery.ts';
 import { secretsFound } from './secrets.ts';
 import type { Tally } from './tally.ts';
 import type { World } from './world.ts';
@@ -25,8 +25,7 @@ export interface Audit {
   lost: number;
   commits: number;
   deploymentsRepeated: number;
-  /** ms. */
-  recoveries: number[];
+  recoveries: Recovery[];
 }
 
 const lookMs = 250;
@@ -57,7 +56,7 @@ export async function audit(world: World, placed: readonly PlacedOrder[], tally:
   };
   const { ca, isUsed } = { ca: world.authority.ca, isUsed: world.authority.isUsed };
   const acmeOrders = Map.groupBy(ca.orders, ({ authorizations }) => String(authorizations[0]?.name));
-  const recoveries: number[] = [];
+  const recoveries: Recovery[] = [];
   const sums = { complete: 0, failedAsTheyMust: 0, issuedTwice: 0, lost: 0, deploymentsRepeated: 0 };
   const due = new Map<string, string>();
 

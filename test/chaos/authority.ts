@@ -16,6 +16,8 @@ export interface ChaosAuthority {
   proxy: TcpProxy;
   /** PEM that its own TLS is trusted by. */
   caBundle: string;
+  /** Settles when the next request of an operation has come, and has not been answered yet. */
+  asked(operation: SeenRequest['operation']): Promise<void>;
   /** From now on every request is answered as it should be. */
   behave(): void;
   /** Requests about an ACME order after it was made: whoever sends one knows its URL. */
@@ -85,6 +87,7 @@ export async function startAuthority(options: AuthorityOptions): Promise<ChaosAu
   let thumbprint = '';
   const asked = new Map<string, number>();
   const doubted = new Set<string>();
+  const waiting = new Map<string, (() => void)[]>();
 
   function faultFor({ operation, id, payload }: SeenRequest): Fault | null {
     const names = operation === 'newOrder' ? JSON.stringify(payload) : id;
@@ -102,14 +105,22 @@ export async function startAuthority(options: AuthorityOptions): Promise<ChaosAu
   }
 
   async function decide(request: SeenRequest): Promise<ScriptedAnswer | null> {
-    const { operation, payload, jwk, id } = request;
+    const { operation, jwk } = request;
+    for (const tell of waiting.get(operation) ?? []) tell();
+    waiting.delete(operation);
     if (jwk) {
       const { crv, kty, x, y } = jwk;
       thumbprint = createHash('sha256').update(JSON.stringify({ crv, kty, x, y })).digest('base64url');
     }
+    const refusal = refusalOf(request);
     const fault = behaves ? null : faultFor(request);
     if (fault !== null && typeof fault === 'object' && 'afterMs' in fault) await delay(fault.afterMs);
-    else if (fault !== null) return fault;
+    // What is refused is not done, whether the answer arrives or not.
+    else if (fault !== null) return fault === 'lost' && refusal !== null ? 'reset' : fault;
+    return refusal;
+  }
+
+  function refusalOf({ operation, payload, id }: SeenRequest): ScriptedAnswer | null {
     if (operation === 'newOrder' && JSON.stringify(payload).includes(refusedName))
       return { status: 400, body: problem('rejectedIdentifier', 'the name is not for this CA') };
     const order = operation === 'finalize' ? ca.orders.find((one) => one.id === id) : undefined;
@@ -162,6 +173,10 @@ export async function startAuthority(options: AuthorityOptions): Promise<ChaosAu
     ca,
     proxy,
     caBundle: root.certificatePem,
+    asked: (operation) =>
+      new Promise((resolve) => {
+        waiting.set(operation, [...(waiting.get(operation) ?? []), resolve]);
+      }),
     behave() {
       behaves = true;
     },

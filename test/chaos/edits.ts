@@ -35,9 +35,8 @@ export const edits = {
   'compare-and-set': [
     {
       file: 'libs/store/redis.ts',
-      from: "readFileSync(new URL(`./${name}.lua`, import.meta.url), 'utf8')",
-      to: `readFileSync(new URL(\`./\${name}.lua\`, import.meta.url), 'utf8')
-        .replace("if (current[1] or '') ~= ARGV[1] then return 0 end", '')`,
+      from: "import.meta.url), 'utf8');",
+      to: `import.meta.url), 'utf8').replace("if (current[1] or '') ~= ARGV[1] then return 0 end", '');`,
     },
   ],
   /** The URL of the ACME order is known to the run that opened it alone, until the names are proved. */

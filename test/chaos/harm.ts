@@ -5,6 +5,10 @@ import type { TcpProxy } from '../support/tcp-proxy.ts';
 import type { Tally } from './tally.ts';
 import type { World } from './world.ts';
 
+/** What workers ask the CA while they have an order in hand. */
+const validating = ['newOrder', 'authorization', 'challenge', 'order'] as const;
+const issuing = ['finalize', 'certificate'] as const;
+
 /** What goes on beside the orders until it is stopped. Nothing is left as it should not be when it has stopped. */
 export interface Harm {
   stop(): Promise<void>;
@@ -34,7 +38,20 @@ export function startHarm(world: World, seed: number, tally: Tally, pace: Pace):
     }
   }
 
-  const killService = (dice: Dice): Promise<void> => dice.pick(world.services).kill();
+  /** Waits for a moment in which a worker of this kind may have something in hand; not for long, as there may be none. */
+  async function busy(kind: string, dice: Dice): Promise<void> {
+    const operations = { 'validation-worker': validating, 'issuance-worker': issuing }[kind];
+    if (operations === undefined) return;
+    const late = delay(2_000, null, { signal }).catch(() => {});
+    await Promise.race([world.authority.asked(dice.pick(operations)), late]);
+    await delay(dice.between(0, 30));
+  }
+
+  async function killService(dice: Dice): Promise<void> {
+    const part = dice.pick(world.services);
+    await busy(part.kind, dice);
+    await part.kill();
+  }
 
   /** Measures how long the API does not answer. */
   async function watchApi(): Promise<void> {
@@ -58,6 +75,7 @@ export function startHarm(world: World, seed: number, tally: Tally, pace: Pace):
   /** For longer than a lock lasts: others take over what the process has in hand, and then it goes on. */
   async function freeze(dice: Dice): Promise<void> {
     const part = dice.pick(world.services.filter(({ kind }) => kind.endsWith('-worker')));
+    await busy(part.kind, dice);
     tally.fault('process frozen');
     await part.freeze(dice.between(5_000, 8_000));
   }

@@ -41,7 +41,9 @@ const world = await startWorld({
 });
 let passed = false;
 try {
-  const harm = startHarm(world, seed, tally, usualPace);
+  // At least one restart of Redis, however short it is.
+  const redisKillMs = Math.min(usualPace.redisKillMs, minutes * 25_000);
+  const harm = startHarm(world, seed, tally, { ...usualPace, redisKillMs });
   const ended = new Promise((resolve) => setTimeout(resolve, minutes * 60_000));
   const placing = placeOrders(world, plans);
   await Promise.all([ended, Promise.race([placing, ended])]);

@@ -12,12 +12,18 @@ const ends = new Set<OrderEvent['type']>([
 const killsOf = (tally: Tally, kind: string, from: number, to: number): number[] =>
   tally.kills.filter(({ part, at }) => part.startsWith(`${kind}-`) && at >= from && at <= to).map(({ at }) => at);
 
+export interface Recovery {
+  /** What was in hand of what: `validation of ord_…`. */
+  what: string;
+  ms: number;
+}
+
 /**
  * How long it took, in ms, until what a killed process had in hand was in the hands of another: from the SIGKILL to the next start of the
  * stage, and from the SIGKILL of an API that had stored an order to the first start.
  */
-export function recoveriesOf(events: readonly OrderEvent[], tally: Tally): number[] {
-  const found: number[] = [];
+export function recoveriesOf(events: readonly OrderEvent[], tally: Tally): Recovery[] {
+  const found: Recovery[] = [];
   let open: OrderEvent | null = null;
   for (const event of events) {
     if (event.type === 'order_placed') open = event;
@@ -26,7 +32,8 @@ export function recoveriesOf(events: readonly OrderEvent[], tally: Tally): numbe
       if (open) {
         const kind = open.type === 'order_placed' ? 'api' : workerOf[event.stage];
         const [killed] = killsOf(tally, kind, open.at, event.at);
-        if (killed !== undefined) found.push(event.at - killed);
+        if (killed !== undefined)
+          found.push({ what: `${kind}: ${event.stage} of ${event.order}`, ms: event.at - killed });
       }
       open = event;
     }

@@ -95,7 +95,7 @@ export async function startWorld({ dir, seed, tally, edits, sites }: WorldOption
     HTTP01_PORT: String(challengePort),
     METRICS_PORT: '0',
     LOG_LEVEL: 'debug',
-    RETRY_DELAY_SCALE: '0.02',
+    RETRY_DELAY_SCALE: '0.1',
     LOCK_DURATION_MS: '3000',
     STALLED_INTERVAL_MS: '1000',
     RECONCILE_INTERVAL_MS: '500',

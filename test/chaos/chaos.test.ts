@@ -1,0 +1,34 @@
+import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { expect, it } from 'vitest';
+
+const main = fileURLToPath(new URL('main.ts', import.meta.url));
+
+/** Runs the chaos to its end: exit code and everything it printed. */
+function runChaos(...words: string[]): Promise<{ code: number | null; output: string }> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [main, ...words], { stdio: ['ignore', 'pipe', 'pipe'] });
+    let output = '';
+    for (const stream of [child.stdout, child.stderr])
+      stream.on('data', (chunk) => {
+        output += String(chunk);
+      });
+    child.once('error', reject);
+    child.once('close', (code) => resolve({ code, output }));
+  });
+}
+
+const sumOf = (what: string, output: string): number => Number(new RegExp(`^ *${what} +(\\d+)`, 'm').exec(output)?.[1]);
+
+it('loses no order and has none issued twice while every part is killed, frozen and cut off', {
+  timeout: 280_000,
+}, async () => {
+  const { code, output } = await runChaos('--seed', '7', '--minutes', '0.7');
+  expect(code, output).toBe(0);
+  expect(output).toContain('the sums agree');
+  // It was no quiet day.
+  expect(sumOf('SIGKILLs', output), output).toBeGreaterThanOrEqual(5);
+  expect(sumOf('Redis restarts', output), output).toBeGreaterThanOrEqual(1);
+  expect(sumOf('faults', output), output).toBeGreaterThanOrEqual(20);
+  expect(sumOf('deployed', output), output).toBeGreaterThanOrEqual(20);
+});
