@@ -16,8 +16,8 @@ export interface ChaosAuthority {
   proxy: TcpProxy;
   /** PEM that its own TLS is trusted by. */
   caBundle: string;
-  /** Settles when the next request of an operation has come, and has not been answered yet. */
-  asked(operation: SeenRequest['operation']): Promise<void>;
+  /** Settles when a request of an operation has come: with the part that sent it, which gets its answer a little later. */
+  asked(operation: SeenRequest['operation']): Promise<string>;
   /** From now on every request is answered as it should be. */
   behave(): void;
   /** Requests about an ACME order after it was made: whoever sends one knows its URL. */
@@ -75,6 +75,8 @@ const faults: Partial<Record<SeenRequest['operation'], typeof everywhere>> = {
   newNonce: [['connection reset', 0.01, () => 'reset']],
 };
 
+/** What whoever waits for a request has before it is answered. */
+const headStartMs = 50;
 /** How long the CA looks for an answer before it does not believe, as RFC 8555 §8.2 lets it. */
 const patienceMs = 10_000;
 
@@ -87,7 +89,7 @@ export async function startAuthority(options: AuthorityOptions): Promise<ChaosAu
   let thumbprint = '';
   const asked = new Map<string, number>();
   const doubted = new Set<string>();
-  const waiting = new Map<string, (() => void)[]>();
+  const waiting = new Map<string, ((part: string) => void)[]>();
 
   function faultFor({ operation, id, payload }: SeenRequest): Fault | null {
     const names = operation === 'newOrder' ? JSON.stringify(payload) : id;
@@ -105,9 +107,11 @@ export async function startAuthority(options: AuthorityOptions): Promise<ChaosAu
   }
 
   async function decide(request: SeenRequest): Promise<ScriptedAnswer | null> {
-    const { operation, jwk } = request;
-    for (const tell of waiting.get(operation) ?? []) tell();
+    const { operation, jwk, headers } = request;
+    const told = waiting.get(operation) ?? [];
     waiting.delete(operation);
+    for (const tell of told) tell(String(headers['user-agent']).split(' ').at(-1) ?? '');
+    if (told.length > 0) await delay(headStartMs);
     if (jwk) {
       const { crv, kty, x, y } = jwk;
       thumbprint = createHash('sha256').update(JSON.stringify({ crv, kty, x, y })).digest('base64url');

@@ -31,6 +31,14 @@ export const edits = {
       }`,
     },
   ],
+  /** The CA is told which process asks. */
+  'says-who': [
+    {
+      file: 'libs/version.ts',
+      from: 'manifest.version;',
+      to: "manifest.version + ' ' + process.env.CHAOS_PART;",
+    },
+  ],
   /** Whoever saves last wins. */
   'compare-and-set': [
     {

@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { systemClock } from '#libs/clock';
 import { type Dice, diceOf } from '../support/dice.ts';
 import type { TcpProxy } from '../support/tcp-proxy.ts';
+import type { Part } from './part.ts';
 import type { Tally } from './tally.ts';
 import type { World } from './world.ts';
 
@@ -22,7 +23,7 @@ export interface Pace {
   networkMs: number;
 }
 
-export const usualPace: Pace = { killMs: 4_000, redisKillMs: 40_000, freezeMs: 12_000, networkMs: 5_000 };
+export const usualPace: Pace = { killMs: 4_000, redisKillMs: 40_000, freezeMs: 8_000, networkMs: 5_000 };
 
 export function startHarm(world: World, seed: number, tally: Tally, pace: Pace): Harm {
   const stopping = new AbortController();
@@ -38,18 +39,18 @@ export function startHarm(world: World, seed: number, tally: Tally, pace: Pace):
     }
   }
 
-  /** Waits for a moment in which a worker of this kind may have something in hand; not for long, as there may be none. */
-  async function busy(kind: string, dice: Dice): Promise<void> {
-    const operations = { 'validation-worker': validating, 'issuance-worker': issuing }[kind];
-    if (operations === undefined) return;
-    const late = delay(2_000, null, { signal }).catch(() => {});
-    await Promise.race([world.authority.asked(dice.pick(operations)), late]);
-    await delay(dice.between(0, 30));
+  /** Waits until a worker of the kind has something in hand, and answers that one; or the given one when there is none for a while. */
+  async function busy(part: Part, dice: Dice): Promise<Part> {
+    const operations = { 'validation-worker': validating, 'issuance-worker': issuing }[part.kind];
+    if (operations === undefined) return part;
+    const late = delay(2_000, null, { signal }).catch(() => null);
+    const name = await Promise.race([world.authority.asked(dice.pick(operations)), late]);
+    return world.services.find((one) => one.name === name) ?? part;
   }
 
   async function killService(dice: Dice): Promise<void> {
-    const part = dice.pick(world.services);
-    await busy(part.kind, dice);
+    const part = await busy(dice.pick(world.services), dice);
+    await delay(dice.between(0, 60));
     await part.kill();
   }
 
@@ -74,8 +75,8 @@ export function startHarm(world: World, seed: number, tally: Tally, pace: Pace):
 
   /** For longer than a lock lasts: others take over what the process has in hand, and then it goes on. */
   async function freeze(dice: Dice): Promise<void> {
-    const part = dice.pick(world.services.filter(({ kind }) => kind.endsWith('-worker')));
-    await busy(part.kind, dice);
+    const workers = world.services.filter(({ kind }) => kind.endsWith('-worker'));
+    const part = await busy(dice.pick(workers), dice);
     tally.fault('process frozen');
     await part.freeze(dice.between(5_000, 8_000));
   }

@@ -43,7 +43,9 @@ let passed = false;
 try {
   // At least one restart of Redis, however short it is.
   const redisKillMs = Math.min(usualPace.redisKillMs, minutes * 25_000);
-  const harm = startHarm(world, seed, tally, { ...usualPace, redisKillMs });
+  // A short run without a safeguard is to show it all the same.
+  const freezeMs = without ? 1_000 : usualPace.freezeMs;
+  const harm = startHarm(world, seed, tally, { ...usualPace, redisKillMs, freezeMs });
   const ended = new Promise((resolve) => setTimeout(resolve, minutes * 60_000));
   const placing = placeOrders(world, plans);
   await Promise.all([ended, Promise.race([placing, ended])]);

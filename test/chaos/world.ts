@@ -108,12 +108,14 @@ export async function startWorld({ dir, seed, tally, edits, sites }: WorldOption
   const editing = ['--import', file('./edit-modules.ts')];
   for (const [kind, count] of Object.entries(services)) {
     for (let number = 1; number <= count; number += 1) {
+      const name = `${kind}-${number}`;
       const asked = (): Record<string, string> => ({
-        CHAOS_EDITS: [...edits, ...(kind === 'api' ? ['api-dies'] : [])].join(),
+        CHAOS_EDITS: ['says-who', ...edits, ...(kind === 'api' ? ['api-dies'] : [])].join(),
+        CHAOS_PART: name,
         // Most API processes die on one of their first orders, between storing it and enqueueing it.
         ...(kind === 'api' && deaths.chance(0.6) ? { CHAOS_DIES_ON: String(Math.ceil(deaths.between(0, 8))) } : {}),
       });
-      const options = { name: `${kind}-${number}`, kind, dir, tally, env: () => ({ ...env, ...asked() }) };
+      const options = { name, kind, dir, tally, env: () => ({ ...env, ...asked() }) };
       parts.push(await startPart({ ...options, args: [...editing, file(`../../services/${kind}/main.ts`)] }));
     }
   }
