@@ -4,6 +4,8 @@ import { describeCertificate, splitChain } from '#libs/crypto/x509';
 import { probeThumbprint } from '#libs/iis/handshake';
 import { labStateSchema } from '#libs/iis/lab-protocol';
 import { isFinal, type Order } from '#libs/model/order';
+import { stages } from '#libs/queues/stages';
+import type { Keys } from '#libs/store/keys';
 import { createStore, type Store } from '#libs/store/store';
 import { never, txtAt } from '../support/dns-providers.ts';
 import type { CaOrder } from '../support/issuing-ca.ts';
@@ -32,12 +34,12 @@ const lookMs = 250;
 
 /** Waits until every order has ended; gives up when nothing has moved for `patienceMs` and nothing is to move later. */
 export async function untilAtRest(world: World, placed: readonly PlacedOrder[], patienceMs: number): Promise<void> {
-  const { orders, cleanUps } = createStore(world.connection, 'certline');
+  const { orders, cleanUps, keys } = createStore(world.connection, 'certline');
   let before = '';
   let since = systemClock.now();
   for (;;) {
     const all = await Promise.all(placed.map(({ id }) => orders.get(id)));
-    const left = await cleanUps.count();
+    const left = (await cleanUps.count()) + (await jobsLeft(world, keys));
     if (left === 0 && all.every((order) => order !== null && isFinal(order))) return;
     const now = `${left} ${all.map((order) => order?.version).join()}`;
     const next = Math.max(0, ...all.map((order) => order?.nextAttemptAt ?? 0));
@@ -48,13 +50,20 @@ export async function untilAtRest(world: World, placed: readonly PlacedOrder[], 
   }
 }
 
+/** Jobs that wait or are run; what waits for its time is no order's, when all orders have ended. */
+async function jobsLeft({ connection }: World, { tag }: Keys): Promise<number> {
+  const lists = Object.keys(stages).flatMap((queue) => [`${tag}:${queue}:wait`, `${tag}:${queue}:active`]);
+  const counts = await Promise.all(lists.map((list) => connection.llen(list)));
+  return counts.reduce((sum, count) => sum + count, 0);
+}
+
 export async function audit(world: World, placed: readonly PlacedOrder[], tally: Tally): Promise<Audit> {
   const store = createStore(world.connection, 'certline');
   const wrong: string[] = [];
   const check = (holds: boolean, words: string): void => {
     if (!holds) wrong.push(words);
   };
-  const { ca, isUsed } = { ca: world.authority.ca, isUsed: world.authority.isUsed };
+  const { ca, isUsed } = world.authority;
   const acmeOrders = Map.groupBy(ca.orders, ({ authorizations }) => String(authorizations[0]?.name));
   const recoveries: Recovery[] = [];
   const sums = { complete: 0, failedAsTheyMust: 0, issuedTwice: 0, lost: 0, deploymentsRepeated: 0 };
@@ -104,6 +113,8 @@ export async function audit(world: World, placed: readonly PlacedOrder[], tally:
   check(answers.length === 0, `${answers.length} answers to http-01 are left`);
   const cleanUps = await store.cleanUps.count();
   check(cleanUps === 0, `${cleanUps} TXT records are still to be taken away`);
+  const jobs = await jobsLeft(world, store.keys);
+  check(jobs === 0, `${jobs} jobs are left in the queues`);
   const commits = await checkHosts(world, placed, due, wrong);
   wrong.push(...(await secretsFound(world, placed, store)));
   wrong.push(...tally.ends.map((end) => `ended by itself: ${end}`));

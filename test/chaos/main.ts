@@ -14,15 +14,17 @@ import { startWorld } from './world.ts';
 const { values } = parseArgs({
   options: {
     seed: { type: 'string', default: '7' },
-    minutes: { type: 'string', default: '1' },
+    minutes: { type: 'string' },
     orders: { type: 'string' },
     without: { type: 'string' },
     keep: { type: 'boolean', default: false },
   },
 });
-const [seed, minutes] = [Number(values.seed), Number(values.minutes)];
-const count = values.orders === undefined ? Math.min(300, Math.round(60 * minutes)) : Number(values.orders);
 const without = safeguards.find((name) => name === values.without);
+// What is not safe shows soon.
+const usual = without ? { minutes: 0.3, orders: 24 } : { minutes: 1, orders: undefined };
+const [seed, minutes] = [Number(values.seed), Number(values.minutes ?? usual.minutes)];
+const count = Number(values.orders ?? usual.orders ?? Math.min(300, Math.round(60 * minutes)));
 if (![seed, minutes, count].every(Number.isFinite) || (values.without !== undefined && without === undefined)) {
   process.stderr.write(`give numbers, and as --without one of ${safeguards.join(', ')}\n`);
   process.exit(2);

@@ -57,7 +57,8 @@ describe('the audit', () => {
     });
     const tally = createTally();
     tally.kills.push({ part: 'api-1', at: 5 }, { part: 'validation-worker-2', at: 150 });
-    tally.kills.push({ part: 'issuance-worker-1', at: 250 }, { part: 'issuance-worker-1', at: 900 });
+    tally.kills.push({ part: 'validation-worker-1', at: 215 }, { part: 'issuance-worker-1', at: 250 });
+    tally.kills.push({ part: 'issuance-worker-1', at: 900 });
     const events = [
       event('order_placed', 0),
       event('stage_started', 100, 'validation'),
