@@ -160,7 +160,7 @@ describe('the reconciler', () => {
 describe('a scheduler', () => {
   it('is soon replaced by another one when it dies in the middle of a round', async () => {
     const pipelineConfig = { RETRY_DELAY_SCALE: 1, LOCK_DURATION_MS: 8_000, STALLED_INTERVAL_MS: 2_000 };
-    const config = { ...pipelineConfig, RECONCILE_INTERVAL_MS: 200, DRIFT_CHECK_MINUTES: 0 };
+    const config = { ...pipelineConfig, RECONCILE_INTERVAL_MS: 200, CA_LIMITS: {}, DRIFT_CHECK_MINUTES: 0 };
     const { id } = await pipeline.place({}, (order) => ({ ...order, updatedAt: Date.now() - 60_000 }));
     // Its round never comes to its end, and with its connection it is as good as dead.
     const redis = connectRedis(server.url, 'worker', () => {});
