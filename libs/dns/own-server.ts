@@ -37,5 +37,5 @@ function notAllowed(title: string, { message }: NoAddress): CertlineError {
   const advice = message.includes('without TLS')
     ? 'give an https URL'
     : 'set ALLOW_PRIVATE_DNS_SERVERS=true for the validation workers';
-  return new CertlineError('dns_provider_refused', `${title}: ${message}; ${advice}`);
+  return new CertlineError('dns_provider_refused', `${title}: ${message}; ${advice}`, { evidence: { sent: false } });
 }

@@ -25,7 +25,7 @@ const holdsForAll = new Set<ErrorCode>([
   ...(['target_unreachable', 'target_timeout', 'ssh_login_refused', 'host_key_changed', 'pool_unserved'] as const),
 ]);
 /** What is never mended: there is nothing any more to take it away with. */
-const goneFor = new Set<ErrorCode>(['credential_unknown', 'target_unknown']);
+const goneFor = new Set<ErrorCode>(['credential_unknown', 'target_unknown', 'webroot_not_allowed']);
 
 const whatOf: Record<CleanUp['kind'], string> = {
   dns: 'a TXT record',

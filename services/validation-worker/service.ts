@@ -26,8 +26,8 @@ import { createValidateHandler } from './validate.ts';
 
 export const sections = ['secrets', 'validation', 'ca', 'commands', 'pipeline'] as const;
 
-/** The lease of a process that died is free after this. */
-const leaseMs = 30_000;
+/** The lease of a process that died is free after this; one that lives renews it. */
+const leaseMs = 5_000;
 
 /** Starts the validation stage, and the rounds that take away what it has written. */
 export async function startValidationWorker(

@@ -25,7 +25,8 @@ const betweenLooksMs = 1_000;
 /** When the record of a test whose worker died is taken away by the rounds: long after a test that lives is over, ms. */
 const abandonedMs = 120_000;
 /** With these nothing was written, for certain. */
-const wroteNothing = new Set<ErrorCode>(['dns_credential_refused', 'dns_zone_not_managed']);
+const refusals = new Set<ErrorCode>(['dns_credential_refused', 'dns_zone_not_managed']);
+const wroteNothing = ({ code, evidence }: CertlineError): boolean => refusals.has(code) || evidence?.sent === false;
 /** Zones that a step names. */
 const named = 5;
 
@@ -139,7 +140,7 @@ export function createCredentialTest(deps: CredentialTestDeps): ValidationAnswer
     try {
       const write = async (): Promise<boolean> => {
         await provider.present(record, steps.signal).catch((thrown: unknown) => {
-          mayBeThere = !(thrown instanceof CertlineError && wroteNothing.has(thrown.code));
+          mayBeThere = !(thrown instanceof CertlineError && wroteNothing(thrown));
           throw thrown;
         });
         return true;

@@ -47,7 +47,7 @@ it('an order whose validation worker is killed right after it wrote the record i
   const order = await session.until(id, 'it is issued', ({ complete }) => complete === true, 40_000);
   expect(order).toMatchObject({ attempts: { validation: 0 }, error: null });
   expect(session.lab.pebble.issued()).toHaveLength(1);
-  await eventually('it is gone', 10_000, async () => {
+  await eventually('it is gone', 30_000, async () => {
     await dns.catchUp();
     return (await dns.valuesAt(name)).length === 0;
   });
@@ -82,7 +82,6 @@ it('the record of a test of a credential whose worker is killed before it took i
   // The minutes go by.
   await redis.zadd(cleanUps, 'XX', Date.now(), entry);
   await session.lab.startService('validation-worker');
-  // The lease of the rounds that died with the worker is free after 30 s.
   await eventually('it is gone', 45_000, async () => (await txtAt(dns.primary.server, name)).length === 0);
   await dns.catchUp();
   await nothingLeft(dns, redis, name);

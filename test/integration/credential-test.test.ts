@@ -100,6 +100,15 @@ describe('the test of a credential for DNS', { timeout: 60_000 }, () => {
       'fast.test',
       /^dns_zone_not_managed: .*handed\.test/,
     ],
+    [
+      'a program that is not to be run',
+      () => ({
+        ...{ name: 'own program', kind: 'dns', provider: 'exec', secret: {} },
+        settings: { program: '/bin/true' },
+      }),
+      'fast.test',
+      /^dns_provider_refused: .*ALLOW_COMMANDS/,
+    ],
   ])('tells of %s in the words of the provider; nothing is left to take away', async (_what, body, zone, words) => {
     const id = await make(body());
     const tested = await test(id, { zone });

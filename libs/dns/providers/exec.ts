@@ -86,6 +86,7 @@ export async function openExec(
       throw new CertlineError(
         'dns_provider_refused',
         'programs are not run here: set ALLOW_COMMANDS=true for the validation workers, or use another provider',
+        { evidence: { sent: false } },
       );
     const values: Record<string, string> = { action, zone, name, value, ttl: String(ttlSeconds) };
     const given = Object.entries(values).map(([key, text]) => [`CERTLINE_${key.toUpperCase()}`, text]);
