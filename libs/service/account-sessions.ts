@@ -8,10 +8,15 @@ import type { SecretBox } from '#libs/store/secret-box';
 import { version } from '#libs/version';
 import type { Resources } from './resources.ts';
 
+/** A session with the account as it was when the session was opened. */
+export interface AccountSession extends AcmeSession {
+  readonly account: Account;
+}
+
 /** ACME sessions of stored accounts, over connections that all of them share. */
 export interface AccountSessions {
   /** A session to order with. Throws `account_unknown`, or the reason why the account is parked. */
-  open(accountId: string): Promise<AcmeSession>;
+  open(accountId: string): Promise<AccountSession>;
   /** A session of an account as it is: to register it. */
   of(account: Account): Promise<AcmeSession>;
   close(): Promise<void>;
@@ -54,7 +59,7 @@ export function createAccountSessions(resources: Resources, box: SecretBox): Acc
         throw new CertlineError(code, detail, { plan: { kind: 'park' } });
       }
       if (account.url === null) throw new CertlineError('account_missing_at_ca', `${accountId} is not registered yet`);
-      return of(account);
+      return Object.assign(await of(account), { account });
     },
     close: () => connections.close(),
   };

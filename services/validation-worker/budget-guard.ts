@@ -9,7 +9,6 @@ import type { Store } from '#libs/store/store';
 
 export interface BudgetGuardDeps {
   store: Pick<Store, 'caBudget'> & {
-    accounts: Pick<Store['accounts'], 'get'>;
     certificates: Pick<Store['certificates'], 'hasIssued'>;
   };
   /** By directory URL. */
@@ -22,13 +21,13 @@ export interface BudgetGuard {
    * Takes what a new ACME order of `order` counts for. Throws `ca_budget_spent`, or `ca_rate_limited` while the CA itself has told another order to
    * wait: with a plan of `wait`, or `permanent` when that were longer than the order may.
    */
-  take(order: PendingOrder, now: number): Promise<void>;
+  take(order: PendingOrder, account: Account, now: number): Promise<void>;
   /** What `take` would throw now; null when nothing. */
-  look(request: OrderRequest, now: number): Promise<CertlineError | null>;
+  look(request: OrderRequest, account: Account, now: number): Promise<CertlineError | null>;
   /** Notes that the CA refused a new ACME order, if it did so for a limit: other orders that count for the same need not ask. */
-  refused(request: OrderRequest, error: unknown, now: number): Promise<void>;
+  refused(request: OrderRequest, account: Account, error: unknown, now: number): Promise<void>;
   /** Counts the validations that failed. */
-  failed(request: OrderRequest, authorizations: readonly Authorization[]): Promise<void>;
+  failed(request: OrderRequest, account: Account, authorizations: readonly Authorization[]): Promise<void>;
 }
 
 /** Left of the stage after a wait, to prove the names in. */
@@ -74,19 +73,17 @@ function shortageError(
 }
 
 export function createBudgetGuard({ store, limits }: BudgetGuardDeps): BudgetGuard {
-  const { caBudget, accounts, certificates } = store;
+  const { caBudget, certificates } = store;
 
-  async function budgetOf(request: OrderRequest): Promise<{ account: Account; claims: Claim[] }> {
-    const account = await accounts.get(request.account);
-    if (account === null) throw new CertlineError('account_unknown', `there is no account ${request.account}`);
+  async function claimsBy(request: OrderRequest, account: Account): Promise<Claim[]> {
     const ofCa = limits.get(account.directory) ?? {};
     const isRenewal = ofCa.renewals_exempt === true && (await certificates.hasIssued(request.names));
-    return { account, claims: claimsOf(request, ofCa, isRenewal) };
+    return claimsOf(request, ofCa, isRenewal);
   }
 
   return {
-    async take({ id, epoch, request, stageSince }, now) {
-      const { account, claims } = await budgetOf(request);
+    async take({ id, epoch, request, stageSince }, account, now) {
+      const claims = await claimsBy(request, account);
       const isLimited = claims.some(({ rate }) => rate !== null);
       // Most CAs have no limits that are known, and say nothing.
       if (!isLimited && !(await caBudget.hasHolds(account.directory))) return;
@@ -96,18 +93,18 @@ export function createBudgetGuard({ store, limits }: BudgetGuardDeps): BudgetGua
       if (shortage) throw shortageError(account, shortage, now, latest);
     },
 
-    async look(request, now) {
-      const { account, claims } = await budgetOf(request);
+    async look(request, account, now) {
+      const claims = await claimsBy(request, account);
       const shortage = await caBudget.look({ directory: account.directory, claims });
       return shortage && shortageError(account, shortage, now, now + stages.validation.deadline - reserveMs);
     },
 
-    async refused(request, error, now) {
+    async refused(request, account, error, now) {
       if (!(error instanceof CertlineError && error.code === 'ca_rate_limited' && error.plan.kind === 'wait')) return;
       // Without a time it is one refusal, by a proxy perhaps, and no limit that other orders are held for.
       if (error.evidence?.retryAfter === undefined) return;
       const { message, plan } = error;
-      const { account, claims } = await budgetOf(request);
+      const claims = await claimsBy(request, account);
       await Promise.all(
         refusedClaims(claims, message).map((claim) =>
           caBudget.hold(account.directory, claim, plan.until - now, message),
@@ -115,10 +112,10 @@ export function createBudgetGuard({ store, limits }: BudgetGuardDeps): BudgetGua
       );
     },
 
-    async failed(request, authorizations) {
+    async failed(request, account, authorizations) {
       const invalid = authorizations.filter(({ status }) => status === 'invalid');
       if (invalid.length === 0) return;
-      const { account, claims } = await budgetOf(request);
+      const claims = await claimsBy(request, account);
       for (const { identifier, challenges } of invalid) {
         // The challenge that failed is the authorization's own: a CA may give a pending one to several ACME orders.
         const url = challenges.find(({ status }) => status === 'invalid')?.url;

@@ -1,4 +1,3 @@
-import type { AcmeSession } from '#libs/acme/session';
 import type { CaaVerdict } from '#libs/dns/caa';
 import type { CaaChecks } from '#libs/dns/caa-checks';
 import type { CaaSet } from '#libs/dns/caa-lookup';
@@ -7,14 +6,14 @@ import { sideBySide } from '#libs/iis/side-by-side';
 import type { Account } from '#libs/model/account';
 import { methodFor } from '#libs/model/challenge-method';
 import type { OrderRequest } from '#libs/model/order';
+import type { AccountSession } from '#libs/service/account-sessions';
 
 export interface CaaGuardDeps {
   caa: CaaChecks;
-  findAccount(id: string): Promise<Account | null>;
 }
 
 /** Throws when CAA lets the CA not issue for a name of an order: `caa_forbids` with all such names, or what a look-up throws. */
-export type CaaGuard = (request: OrderRequest, session: AcmeSession, signal: AbortSignal) => Promise<void>;
+export type CaaGuard = (request: OrderRequest, session: AccountSession, signal: AbortSignal) => Promise<void>;
 
 /** Attempts, over about three minutes, after which the order fails: what was just mended may not be seen everywhere, the rest is for a person. */
 const attempts = 6;
@@ -59,11 +58,10 @@ function forbids(names: readonly Forbidden[]): CertlineError {
   });
 }
 
-export function createCaaGuard({ caa, findAccount }: CaaGuardDeps): CaaGuard {
+export function createCaaGuard({ caa }: CaaGuardDeps): CaaGuard {
   return async (request, session, signal) => {
     const { names } = request;
-    const account = await findAccount(request.account);
-    if (account === null || !heedsCaa(account)) return;
+    if (!heedsCaa(session.account)) return;
     const { caaIdentities: issuerDomains } = (await session.directory(signal)).meta;
     const { accountUrl: accountUri } = session;
     const view = caa.view(names, signal);

@@ -3,6 +3,7 @@ import type { HttpCheck } from '#libs/challenges/http-check';
 import type { Webroots } from '#libs/challenges/webroots';
 import type { Clock } from '#libs/clock';
 import type { CaaChecks } from '#libs/dns/caa-checks';
+import { CertlineError } from '#libs/errors';
 import { sideBySide } from '#libs/iis/side-by-side';
 import { type Account, knownCas } from '#libs/model/account';
 import { methodFor } from '#libs/model/challenge-method';
@@ -68,7 +69,8 @@ export function createNameChecks(deps: NameChecksDeps): ValidationAnswers['check
     const lookAtDns = createDnsLook({ ...outlook, looks, dns: deps.dns, accountUrl: account?.url ?? '' });
     const [first = ''] = request.names;
     await looks.look(first, 'budget', async () => {
-      const shortage = await budget.look(request, clock.now());
+      if (account === null) throw new CertlineError('account_unknown', `there is no account ${request.account}`);
+      const shortage = await budget.look(request, account, clock.now());
       if (shortage) throw shortage;
       return 'the limits of the CA allow it now';
     });

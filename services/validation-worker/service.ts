@@ -52,7 +52,7 @@ export async function startValidationWorker(
   const budget = createBudgetGuard({ store, limits: caLimitTable(config.CA_LIMITS) });
   const handler = createValidateHandler({
     openSession: sessions.open,
-    requireCaa: caa ? createCaaGuard({ caa, findAccount: store.accounts.get }) : async () => {},
+    requireCaa: caa ? createCaaGuard({ caa }) : async () => {},
     budget,
     solverOf: (method, order) => (method.type === 'http-01' ? httpSolver(method, order) : dnsSolver(method)),
     async written(order, one) {

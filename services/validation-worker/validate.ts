@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { pollInPlace } from '#libs/acme/polling';
 import { authorizationError } from '#libs/acme/problems';
-import type { AcmeOrder, AcmeSession, Authorization } from '#libs/acme/session';
+import type { AcmeOrder, Authorization } from '#libs/acme/session';
 import { waitingTogether } from '#libs/challenges/record-awaited';
 import type { OpenChallenge, Solver } from '#libs/challenges/solver';
 import { CertlineError } from '#libs/errors';
@@ -9,12 +9,13 @@ import { type ChallengeMethod, methodFor } from '#libs/model/challenge-method';
 import type { PendingOrder, PresentedChallenge } from '#libs/model/order';
 import { validated } from '#libs/model/transitions';
 import type { StageContext, StageHandler } from '#libs/queues/handler';
+import type { AccountSession } from '#libs/service/account-sessions';
 import type { BudgetGuard } from './budget-guard.ts';
 import type { CaaGuard } from './caa-guard.ts';
 
 export interface ValidateDeps {
   /** Opens a session of the order's account; throws when the account is parked. */
-  openSession(account: string): Promise<AcmeSession>;
+  openSession(account: string): Promise<AccountSession>;
   /** Throws when the names' CAA records keep the CA from issuing. */
   requireCaa: CaaGuard;
   /** What the CA allows. */
@@ -29,7 +30,7 @@ type Context = StageContext<PendingOrder>;
 
 /** What one attempt works with. */
 interface Attempt {
-  session: AcmeSession;
+  session: AccountSession;
   /** Before anything is asked of the CA that counts, once in an attempt. */
   requireCaa(): Promise<void>;
   context: Context;
@@ -70,11 +71,11 @@ async function openAcmeOrder(
   if (order.acmeOrder) return { order, acmeOrder: await session.order(order.acmeOrder.url, context.signal) };
   await requireCaa();
   const { clock, signal } = context;
-  await budget.take(order, clock.now());
+  await budget.take(order, session.account, clock.now());
   const { names, profile } = order.request;
   const wanted = { names, ...(profile === null ? {} : { profile }) };
   const { url, order: acmeOrder } = await session.newOrder(wanted, signal).catch(async (thrown: unknown) => {
-    await budget.refused(order.request, thrown, clock.now());
+    await budget.refused(order.request, session.account, thrown, clock.now());
     throw thrown;
   });
   const { finalize, expires } = acmeOrder;
@@ -106,7 +107,7 @@ async function prepared(
 async function openChallenge(
   order: PendingOrder,
   authorization: Authorization,
-  session: AcmeSession,
+  session: AccountSession,
   { solverOf }: ValidateDeps,
   { clock, signal }: Context,
 ): Promise<Open> {
@@ -141,9 +142,9 @@ async function throwInvalid(
   authorizations: readonly Authorization[],
   order: PendingOrder,
   budget: ValidateDeps['budget'],
-  context: Context,
+  { session, context }: Attempt,
 ): Promise<never> {
-  await budget.failed(order.request, authorizations);
+  await budget.failed(order.request, session.account, authorizations);
   const statusOf = new Map(authorizations.map(({ name, status }) => [name, status]));
   const identifiers = order.identifiers.map(({ name }) => {
     const status = statusOf.get(name);
@@ -161,16 +162,12 @@ async function throwInvalid(
   throw new CertlineError('acme_order_invalid', 'the CA gave the ACME order up without saying why');
 }
 
-async function prove(
-  order: PendingOrder,
-  acmeOrder: AcmeOrder,
-  deps: ValidateDeps,
-  { session, requireCaa, context }: Attempt,
-): Promise<void> {
+async function prove(order: PendingOrder, acmeOrder: AcmeOrder, deps: ValidateDeps, attempt: Attempt): Promise<void> {
+  const { session, requireCaa, context } = attempt;
   const { signal } = context;
   const authorizations = await eachOf(acmeOrder.authorizations, (url) => session.authorization(url, signal));
   if (authorizations.some(({ status }) => status !== 'valid' && status !== 'pending'))
-    await throwInvalid(authorizations, order, deps.budget, context);
+    await throwInvalid(authorizations, order, deps.budget, attempt);
   const pending = authorizations.filter(({ status }) => status === 'pending');
   const open = await eachOf(pending, (one) => openChallenge(order, one, session, deps, context));
   if (open.length === 0) return;
@@ -229,7 +226,7 @@ export function createValidateHandler(deps: ValidateDeps): StageHandler<'validat
         const authorizations = await eachOf(acmeOrder.authorizations, (url) =>
           session.authorization(url, context.signal),
         );
-        await throwInvalid(authorizations, order, deps.budget, context);
+        await throwInvalid(authorizations, order, deps.budget, attempt);
       }
       return validated(context.current(), ref, context.clock.now());
     },

@@ -143,7 +143,7 @@ describe('an order over a limit of the CA', () => {
       [driver.account.directory]: { orders_per_account: { count: 1, windowMs: 3_600_000, text: '1/1h' } },
     });
     const guard = createBudgetGuard({ store: { ...store, caBudget: driver.budget }, limits });
-    const look = () => guard.look(orderRequest({ names: ['a.example'] }), driver.clock.now());
+    const look = () => guard.look(orderRequest({ names: ['a.example'] }), driver.account, driver.clock.now());
     expect([await look(), await look()]).toEqual([null, null]);
     const begun = driver.clock.now();
     expect(await driver.drive(await place('a.example'))).toEqual(both);

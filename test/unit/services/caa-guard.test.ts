@@ -1,18 +1,20 @@
 import { describe, expect, it } from 'vitest';
-import type { AcmeSession } from '#libs/acme/session';
 import { createCaaChecks } from '#libs/dns/caa-checks';
 import type { CaaRecord } from '#libs/dns/message';
 import { CertlineError } from '#libs/errors';
 import type { Account } from '#libs/model/account';
+import type { AccountSession } from '#libs/service/account-sessions';
 import { createCaaGuard } from '../../../services/validation-worker/caa-guard.ts';
 import { fakeClock } from '../../support/fake-clock.ts';
 import { orderRequest } from '../../support/sample-orders.ts';
 
 const signal = new AbortController().signal;
-const session = {
-  accountUrl: 'https://ca.example/acct/1',
-  directory: async () => ({ meta: { caaIdentities: ['ca.example'] } }),
-} as unknown as AcmeSession;
+const openSession = (account: Partial<Account>) =>
+  ({
+    account,
+    accountUrl: 'https://ca.example/acct/1',
+    directory: async () => ({ meta: { caaIdentities: ['ca.example'] } }),
+  }) as unknown as AccountSession;
 const closed: CaaRecord = { flags: 0, tag: 'issue', value: ';' };
 
 /** What the guard throws for names, and how many look-ups it took. */
@@ -26,11 +28,8 @@ async function guarded(
     lookups += 1;
     return { records: answer(name) };
   };
-  const guard = createCaaGuard({
-    caa: createCaaChecks({ lookup }, fakeClock(0)),
-    findAccount: async () => account as Account,
-  });
-  const error = await guard(orderRequest({ names }), session, signal).catch((thrown: unknown) => thrown);
+  const guard = createCaaGuard({ caa: createCaaChecks({ lookup }, fakeClock(0)) });
+  const error = await guard(orderRequest({ names }), openSession(account), signal).catch((thrown: unknown) => thrown);
   return { error, lookups };
 }
 
