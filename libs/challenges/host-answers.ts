@@ -1,9 +1,9 @@
 import { CertlineError, type ErrorCode } from '../errors.ts';
 import type { Site } from '../iis/iis-host.ts';
-import { sideBySide } from '../iis/side-by-side.ts';
 import type { Logger } from '../logging.ts';
 import type { PresentedHttp } from '../model/order.ts';
 import type { ChallengeFile } from '../queues/host-requests.ts';
+import { sideBySide } from '../side-by-side.ts';
 import { type HttpCheck, lookPlan } from './http-check.ts';
 
 /** The IIS host of a target, as far as it answers challenges of one order. All calls may throw `CertlineError`s. */

@@ -1,11 +1,11 @@
 import type { Clock } from '../clock.ts';
 import { CertlineError } from '../errors.ts';
 import { nameCovers } from '../model/domain-name.ts';
+import { sideBySide } from '../side-by-side.ts';
 import { parseBindingInformation } from './binding-information.ts';
 import { probeFtpThumbprint } from './ftp-handshake.ts';
 import { probeThumbprint, type ServedCertificate } from './handshake.ts';
 import type { Binding, BindingChange, HostState, IisHost, Site } from './iis-host.ts';
-import { sideBySide } from './side-by-side.ts';
 
 /** A binding that does not serve what it ought to. */
 export interface Mismatch {

@@ -1,5 +1,4 @@
 import { asCertlineError, CertlineError } from '#libs/errors';
-import { sideBySide } from '#libs/iis/side-by-side';
 import type { Certificate } from '#libs/model/certificate';
 import type { Expectation } from '#libs/model/drift';
 import { type IssuedOrder, isForOneTarget } from '#libs/model/order';
@@ -7,6 +6,7 @@ import type { DeliveryTarget, Target } from '#libs/model/target';
 import { deployed } from '#libs/model/transitions';
 import type { TargetHandler, TargetOutcome } from '#libs/queues/handler';
 import type { OpenedCertificate } from '#libs/service/certificate-reader';
+import { sideBySide } from '#libs/side-by-side';
 import type { ExpectationStore } from '#libs/store/expectations';
 import type { OrderStore } from '#libs/store/orders';
 import type { Command } from '#libs/store/redis';

@@ -2,11 +2,11 @@ import type { CaaVerdict } from '#libs/dns/caa';
 import type { CaaChecks } from '#libs/dns/caa-checks';
 import type { CaaSet } from '#libs/dns/caa-lookup';
 import { CertlineError } from '#libs/errors';
-import { sideBySide } from '#libs/iis/side-by-side';
 import type { Account } from '#libs/model/account';
 import { methodFor } from '#libs/model/challenge-method';
 import type { OrderRequest } from '#libs/model/order';
 import type { AccountSession } from '#libs/service/account-sessions';
+import { sideBySide } from '#libs/side-by-side';
 
 export interface CaaGuardDeps {
   caa: CaaChecks;

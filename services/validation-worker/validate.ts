@@ -10,6 +10,7 @@ import type { PendingOrder, PresentedChallenge } from '#libs/model/order';
 import { validated } from '#libs/model/transitions';
 import type { StageContext, StageHandler } from '#libs/queues/handler';
 import type { AccountSession } from '#libs/service/account-sessions';
+import { sideBySide } from '#libs/side-by-side';
 import type { BudgetGuard } from './budget-guard.ts';
 import type { CaaGuard } from './caa-guard.ts';
 
@@ -40,16 +41,9 @@ interface Attempt {
 const together = 4;
 const week = 7 * 86_400_000;
 
-async function eachOf<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
-  const results: R[] = [];
-  for (let i = 0; i < items.length; i += together)
-    results.push(...(await Promise.all(items.slice(i, i + together).map(work))));
-  return results;
-}
-
-/** As `eachOf`, but all come to their end: nothing is written behind the back of an error. Those that wait for time alone are thrown last, as one. */
+/** As `sideBySide`, but all come to their end: nothing is written behind the back of an error. Those that wait for time alone are thrown last, as one. */
 async function allOf<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
-  const ends = await eachOf(items, (item) =>
+  const ends = await sideBySide(items, together, (item) =>
     work(item).then(
       () => null,
       (thrown: unknown) => ({ thrown }),
@@ -165,11 +159,13 @@ async function throwInvalid(
 async function prove(order: PendingOrder, acmeOrder: AcmeOrder, deps: ValidateDeps, attempt: Attempt): Promise<void> {
   const { session, requireCaa, context } = attempt;
   const { signal } = context;
-  const authorizations = await eachOf(acmeOrder.authorizations, (url) => session.authorization(url, signal));
+  const authorizations = await sideBySide(acmeOrder.authorizations, together, (url) =>
+    session.authorization(url, signal),
+  );
   if (authorizations.some(({ status }) => status !== 'valid' && status !== 'pending'))
     await throwInvalid(authorizations, order, deps.budget, attempt);
   const pending = authorizations.filter(({ status }) => status === 'pending');
-  const open = await eachOf(pending, (one) => openChallenge(order, one, session, deps, context));
+  const open = await sideBySide(pending, together, (one) => openChallenge(order, one, session, deps, context));
   if (open.length === 0) return;
   const presented = open.map((one) => one.presented);
   if (!isDeepStrictEqual(presented, order.presented)) {
@@ -188,7 +184,7 @@ async function prove(order: PendingOrder, acmeOrder: AcmeOrder, deps: ValidateDe
   });
   await allOf(unanswered, (one) => one.solver.check(one.presented, signal));
   if (unanswered.length > 0) await requireCaa();
-  await eachOf(unanswered, async ({ url }) => {
+  await sideBySide(unanswered, together, async ({ url }) => {
     try {
       await session.answerChallenge(url, signal);
     } catch (error) {
@@ -223,7 +219,7 @@ export function createValidateHandler(deps: ValidateDeps): StageHandler<'validat
         });
       }
       if (acmeOrder.status === 'invalid') {
-        const authorizations = await eachOf(acmeOrder.authorizations, (url) =>
+        const authorizations = await sideBySide(acmeOrder.authorizations, together, (url) =>
           session.authorization(url, context.signal),
         );
         await throwInvalid(authorizations, order, deps.budget, attempt);

@@ -8,7 +8,6 @@ import { generatePrivateKey } from '#libs/crypto/private-key';
 import { describeCertificate } from '#libs/crypto/x509';
 import type { Certificate } from '#libs/model/certificate';
 import { credentialSecretName } from '#libs/model/credential';
-import type { DriftFinding } from '#libs/model/drift';
 import { newId } from '#libs/model/ids';
 import type { TargetDeploy } from '#libs/model/order';
 import type { DeliveryTarget, Target } from '#libs/model/target';
@@ -21,16 +20,13 @@ import { createDriftCheck } from '../../services/deployment-worker/drift-check.t
 import { createTargetOpener } from '../../services/deployment-worker/open-target.ts';
 import { createRootCa } from '../../services/lab/certificate-authority.ts';
 import type { Redis } from '../../services/lab/redis.ts';
+import { places } from '../support/drift-findings.ts';
 import { openPipeline, type Pipeline, startTestRedis } from '../support/pipeline.ts';
 import { orderRequest } from '../support/sample-orders.ts';
 
 /** Looks at folders and central stores that were changed behind certline's back, and repairs of what was found. */
 let server: Redis;
 const { signal } = new AbortController();
-const places = ({ differences }: DriftFinding) =>
-  differences.map(
-    ({ place, detail, unrepairable }) => `${place}: ${detail}${unrepairable ? ` — ${unrepairable}` : ''}`,
-  );
 
 beforeAll(async () => {
   server = await startTestRedis();

@@ -9,15 +9,12 @@ import { newDeployment } from '#libs/model/transitions';
 import { createDriftCheck } from '../../services/deployment-worker/drift-check.ts';
 import type { Redis } from '../../services/lab/redis.ts';
 import { type Deployments, openDeployments, wrapped } from '../support/deployments.ts';
+import { places } from '../support/drift-findings.ts';
 import { startTestRedis } from '../support/pipeline.ts';
 
 /** Looks at a host that was changed behind certline's back, and repairs of what was found. */
 let server: Redis;
 const { signal } = new AbortController();
-const places = ({ differences }: DriftFinding) =>
-  differences.map(
-    ({ place, detail, unrepairable }) => `${place}: ${detail}${unrepairable ? ` — ${unrepairable}` : ''}`,
-  );
 
 beforeAll(async () => {
   server = await startTestRedis();

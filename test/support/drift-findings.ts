@@ -29,3 +29,9 @@ export const unknown = (target: string, checkedAt: number): DriftFinding =>
     ...{ checkedAt, state: 'unknown', places: 0 },
     error: { code: 'target_unreachable', detail: 'no answer' },
   });
+
+/** What a finding says of each place, with why it cannot be repaired. */
+export const places = ({ differences }: Pick<DriftFinding, 'differences'>): string[] =>
+  differences.map(
+    ({ place, detail, unrepairable }) => `${place}: ${detail}${unrepairable ? ` — ${unrepairable}` : ''}`,
+  );
