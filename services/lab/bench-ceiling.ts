@@ -9,6 +9,10 @@ import { createLookup, createWebReader } from '#libs/challenges/web-reader';
 import { systemClock } from '#libs/clock';
 import { generatePrivateKey } from '#libs/crypto/private-key';
 import { createSigningRequest } from '#libs/crypto/signing-request';
+import { type CaaChecks, createCaaChecks } from '#libs/dns/caa-checks';
+import { createExchange } from '#libs/dns/exchange';
+import { createResolver } from '#libs/dns/resolver';
+import { resolverServers } from '#libs/dns/servers';
 import { createLogger } from '#libs/logging';
 import { version } from '#libs/version';
 import { type BenchSettings, type Measurement, namesOf, pebbleEnv, runLoad } from './bench-load.ts';
@@ -23,10 +27,14 @@ interface Bare {
   answers: Map<string, string>;
   /** certline's look at its own answer, which is one of its requests. */
   selfCheck: HttpCheck;
+  /** And its look at CAA, which is another. */
+  caa: CaaChecks;
 }
 
 /** One certificate with the requests that certline makes, and nothing besides: nothing is stored, queued or told to anyone. */
-async function issueBarely({ session, answers, selfCheck }: Bare, name: string): Promise<void> {
+async function issueBarely({ session, answers, selfCheck, caa }: Bare, name: string): Promise<void> {
+  const question = { issuerDomains: [], accountUri: session.accountUrl, method: 'http-01' };
+  await caa.view([name], context.signal).check(name, question);
   const { url, order } = await session.newOrder({ names: [name] });
   const authorization = await session.authorization(order.authorizations[0] ?? '');
   const challenge = authorization.challenges.find(({ type }) => type === 'http-01');
@@ -79,7 +87,9 @@ export async function measureCeiling({ dir, orders, inFlight, warmUp }: BenchSet
     await session.register({ email: 'ops@example.com', termsOfServiceAgreed: true });
     const read = createWebReader(createLookup([pebble.dns]), [httpPort]);
     const look = { read, port: httpPort, selfCheck: true, outside: null, log: createLogger('bench', 'warn') };
-    const bare: Bare = { session, answers, selfCheck: createHttpCheck(look) };
+    const resolver = createResolver({ servers: resolverServers([pebble.dns]), exchange: createExchange() });
+    const caa = createCaaChecks(resolver, systemClock);
+    const bare: Bare = { session, answers, selfCheck: createHttpCheck(look), caa };
     await runLoad(namesOf('warm', warmUp), inFlight, (name) => issueBarely(bare, name));
     const [requestsBefore, cpuBefore] = [caRequests, process.cpuUsage()];
     const load = await runLoad(namesOf('host', orders), inFlight, (name) => issueBarely(bare, name));
