@@ -1,3 +1,5 @@
+import { createHmac } from 'node:crypto';
+
 /** The keys that secrets are sealed with, by id; new secrets take the current one, the others only open older ones. */
 export interface MasterKeys {
   current: string;
@@ -7,6 +9,11 @@ export interface MasterKeys {
 
 const advice =
   'Write `id:key` on a line of its own, the current key first, with a key made by `openssl rand -base64 32`';
+
+/** Tells two keys of the same id apart, and nothing about a key that is random. */
+export function fingerprintOf(key: Buffer): string {
+  return createHmac('sha256', key).update('certline master key').digest('base64url').slice(0, 16);
+}
 
 /** 32 bytes in base64 or base64url; the padding may be left out. */
 const encodedKey = /^[A-Za-z0-9+/_-]{43}=?$/;
