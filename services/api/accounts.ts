@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { readChain } from '#libs/acme/chains';
 import { generateAccountKey } from '#libs/acme/jws';
 import type { Clock } from '#libs/clock';
 import { CertlineError, type ErrorCode } from '#libs/errors';
@@ -41,8 +42,9 @@ const accountBody = z.strictObject({
     .describe('External account binding, if the CA wants one'),
   caBundle: z
     .string()
-    .includes('-----BEGIN CERTIFICATE-----')
+    .includes('-----BEGIN CERTIFICATE-----', { abort: true })
     .max(100_000)
+    .refine((pem) => readChain(pem).length > 0, 'no certificate in it can be read')
     .optional()
     .describe('PEM certificates to trust the CA’s own TLS by, besides the usual ones'),
   allowInternalNames: z

@@ -8,7 +8,10 @@ const plain = 'text/plain; charset=utf-8';
 type AnswerOf = (token: string) => Promise<string | null>;
 
 function reply(response: ServerResponse, status: number, type: string, text: string): void {
-  const headers = { 'content-type': type, 'content-length': Buffer.byteLength(text), 'cache-control': 'no-store' };
+  const headers = {
+    ...{ 'content-type': type, 'content-length': Buffer.byteLength(text), 'cache-control': 'no-store' },
+    'x-content-type-options': 'nosniff',
+  };
   response.writeHead(status, headers).end(text);
 }
 
@@ -26,8 +29,11 @@ export async function answerChallenge(answerOf: AnswerOf, token: string, respons
 export function challengeListener(answerOf: AnswerOf): RequestListener {
   return ({ method, url = '' }, response) => {
     const [path = ''] = url.split('?');
-    if (!path.startsWith(challengePath) || (method !== 'GET' && method !== 'HEAD'))
-      return reply(response, 404, plain, 'this port answers ACME challenges only\n');
+    if (!path.startsWith(challengePath)) return reply(response, 404, plain, 'this port answers ACME challenges only\n');
+    if (method !== 'GET' && method !== 'HEAD') {
+      response.setHeader('allow', 'GET, HEAD');
+      return reply(response, 405, plain, 'challenges are read with GET\n');
+    }
     answerChallenge(answerOf, path.slice(challengePath.length), response).catch(() => {
       if (!response.headersSent) reply(response, 503, plain, 'the store does not answer\n');
     });

@@ -13,16 +13,17 @@ import { type DeployBody, deployBody } from './deploy-body.ts';
 import { deploymentView } from './deployment-view.ts';
 import { invalid } from './field-problems.ts';
 import { createHostPlans, type HostPlans, type HostPlansDeps, hostErrors, planErrors } from './host-plans.ts';
-import { createOrderPlacer, idempotencyHeader } from './place-order.ts';
+import { createOrderPlacer, idempotencyHeader, placingErrors } from './place-order.ts';
 import { deployOf } from './read-deploy.ts';
 import { type Route, route } from './route.ts';
 import { orderView } from './views.ts';
 
 export interface DeploymentRoutesDeps {
   certificates: Pick<CertificateStore, 'get' | 'knownThumbprints'>;
-  orders: Pick<OrderStore, 'get' | 'place' | 'placedWith'>;
+  orders: Pick<OrderStore, 'get' | 'place' | 'placedWith' | 'requireRoom'>;
   producer: Pick<Producer, 'enqueue'>;
   hosts: Pick<HostPlansDeps, 'findTarget' | 'openHost'>;
+  maxOpenOrders: number;
   clock: Clock;
   log: Logger;
 }
@@ -93,7 +94,7 @@ export function deploymentRoutes(deps: DeploymentRoutesDeps): Route[] {
       headers: idempotencyHeader,
       body: deploymentBody,
       answers: { 202: { description: 'The order, with its URL in `Location`', schema: orderView } },
-      errors: ['not_found', ...planErrors, 'idempotency_key_reused'],
+      errors: ['not_found', ...planErrors, ...placingErrors],
       handle: ({ params, body, headers, key, signal }) =>
         place({
           headers,

@@ -10,7 +10,10 @@ const page = `<!doctype html>
 `;
 const start = `window.ui = SwaggerUIBundle({ url: 'openapi.json', dom_id: '#docs', deepLinking: true });\n`;
 const policy =
-  "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'";
+  "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'";
+
+/** What of it is a page or made here. */
+export const docsPaths = ['/docs', '/docs/start.js'];
 
 /** The readable page of the OpenAPI document at `/docs`, with nothing loaded from elsewhere. */
 export function docsRouter(): Router {

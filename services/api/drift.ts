@@ -156,6 +156,7 @@ export function driftRoutes(deps: DriftRoutesDeps): Route[] {
       description:
         'What differs is no longer expected to be there, until the next deployment to it. Looks before and after, and answers the new report.',
       body: acceptBody,
+      bodyLimit: 4 << 20,
       answers: { 200: report },
       errors: lookErrors,
       async handle({ params, body, signal }) {

@@ -1,4 +1,5 @@
 import type { Response } from 'express';
+import { CertlineError } from '#libs/errors';
 
 /** A line now and then keeps proxies from closing a quiet stream. */
 const heartbeatMs = 15_000;
@@ -22,6 +23,10 @@ export interface EventStream {
 export function openEventStream(response: Response, signal: AbortSignal): EventStream {
   const { promise: ended, resolve: end } = Promise.withResolvers<void>();
   let heartbeat: NodeJS.Timeout | undefined;
+  const write = (text: string): void => {
+    response.write(text);
+    if (response.writableLength > mostWaiting) response.destroy();
+  };
   signal.addEventListener('abort', () => end(), { once: true });
   if (signal.aborted) end();
   return {
@@ -32,17 +37,41 @@ export function openEventStream(response: Response, signal: AbortSignal): EventS
         'x-accel-buffering': 'no',
       });
       response.flushHeaders();
-      heartbeat = setInterval(() => response.write(': still here\n\n'), heartbeatMs);
+      heartbeat = setInterval(() => write(': still here\n\n'), heartbeatMs);
     },
     send(type, data, id) {
-      response.write(`${id === undefined ? '' : `id: ${id}\n`}event: ${type}\ndata: ${JSON.stringify(data)}\n\n`);
-      if (response.writableLength > mostWaiting) response.destroy();
+      write(`${id === undefined ? '' : `id: ${id}\n`}event: ${type}\ndata: ${JSON.stringify(data)}\n\n`);
     },
     end,
     ended,
     close() {
       clearInterval(heartbeat);
       if (response.headersSent) response.end();
+    },
+  };
+}
+
+export interface StreamLimit {
+  /** Does what sends the stream of an API key. Throws `too_many_event_streams` when the key has as many as it may. */
+  within(key: string, send: () => Promise<void>): Promise<void>;
+}
+
+/** Counts the streams of this process. */
+export function createStreamLimit(mostPerKey: number): StreamLimit {
+  const open = new Map<string, number>();
+  return {
+    async within(key, send) {
+      const count = open.get(key) ?? 0;
+      if (count >= mostPerKey)
+        throw new CertlineError('too_many_event_streams', `the key follows ${count} event streams at this process`);
+      open.set(key, count + 1);
+      try {
+        await send();
+      } finally {
+        const left = (open.get(key) ?? 1) - 1;
+        if (left > 0) open.set(key, left);
+        else open.delete(key);
+      }
     },
   };
 }

@@ -6,7 +6,14 @@ import type { Target } from '#libs/model/target';
 import type { EventFeed, OrderEvent, StreamEvent } from '#libs/store/order-events';
 import { openEventStream } from './event-stream.ts';
 import { type Route, route } from './route.ts';
-import { eventView, parkingEventView, targetEventView, viewEvent, viewStreamEvent } from './views.ts';
+import {
+  bulkRetryEventView,
+  eventView,
+  parkingEventView,
+  targetEventView,
+  viewEvent,
+  viewStreamEvent,
+} from './views.ts';
 
 export interface EventRoutesDeps {
   findOrder(id: string): Promise<Order | null>;
@@ -125,12 +132,12 @@ export function eventRoutes({ findOrder, findTarget, history, feed }: EventRoute
       tag: 'Orders',
       summary: 'Follow everything',
       description:
-        'Server-sent events of every order, those with several targets and their parts among them, of every target, and of accounts and credentials whose orders are held or go on, as they happen. They begin when the answer does; what was missed is in `GET /v1/orders/:id/events`, `GET /v1/drift`, and `parked` of accounts and credentials.',
+        'Server-sent events of every order, those with several targets and their parts among them, of every target, of accounts and credentials whose orders are held or go on, and of bulk retries, as they happen. They begin when the answer does; what was missed is in `GET /v1/orders/:id/events`, `GET /v1/drift`, and `parked` of accounts and credentials.',
       query: allQuery,
       answers: {
         200: {
           description: 'Events; the data of each is one of these',
-          schema: z.union([eventView, targetEventView, parkingEventView]),
+          schema: z.union([eventView, targetEventView, parkingEventView, bulkRetryEventView]),
           type: 'text/event-stream',
         },
       },

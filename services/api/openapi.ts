@@ -40,8 +40,11 @@ function parametersOf({ path, query, headers }: Route): Json[] {
 }
 
 /** What every route may answer, every route with a body, and every route with a query. */
-const everywhere: ErrorCode[] = ['unauthenticated', 'scope_missing', 'too_many_requests', 'store_unavailable'];
-const ofBodies: ErrorCode[] = ['json_invalid', 'body_too_large', 'request_invalid'];
+const everywhere: ErrorCode[] = [
+  ...(['unauthenticated', 'scope_missing', 'too_many_requests', 'too_many_connections', 'store_unavailable'] as const),
+  ...(['request_malformed', 'headers_too_large', 'request_timeout', 'unexpected'] as const),
+];
+const ofBodies: ErrorCode[] = ['json_invalid', 'content_type_unsupported', 'body_too_large', 'request_invalid'];
 const ofQueries: ErrorCode[] = ['request_invalid'];
 
 function operationOf(route: Route): Json {

@@ -13,6 +13,7 @@ import { invalid, noting, refusal } from './field-problems.ts';
 import { createHostPlans, type HostPlans, type HostPlansDeps, hostErrors, planErrors } from './host-plans.ts';
 import { type Challenges, challengeBody, challengesBody, readChallenges, requireMethods } from './read-challenges.ts';
 import { deployOf } from './read-deploy.ts';
+import { type ReplacesDeps, readReplaces, requireSharedName } from './read-replaces.ts';
 import { namePolicyOf, siteNamesOf } from './site-names.ts';
 
 export const orderBody = z.strictObject({
@@ -29,6 +30,13 @@ export const orderBody = z.strictObject({
   key: z.strictObject({ type: z.enum(keyTypes).default('rsa-2048') }).default({ type: 'rsa-2048' }),
   profile: z.string().max(100).optional().describe('ACME profile of the CA'),
   preferredChain: z.string().max(300).optional().describe('Common name of the issuer that the chain should end with'),
+  replaces: z
+    .string()
+    .max(100)
+    .optional()
+    .describe(
+      'The certificate that this one is to replace: of the same CA, with a name in common. A CA with ARI is told so, and may exempt the order from its limits',
+    ),
   deploy: deployBody.optional(),
 });
 export type OrderBody = z.output<typeof orderBody>;
@@ -38,12 +46,12 @@ export const intakeErrors: ErrorCode[] = [
   ...(['names_missing', 'name_invalid', 'name_is_ip_address', 'name_not_public', 'name_is_public_suffix'] as const),
   ...(['wildcard_needs_dns_01', 'wildcard_covers_name', 'too_many_names', 'site_has_no_names'] as const),
   ...(['account_unknown', 'credential_unknown', 'challenge_unsupported', 'challenge_unmatched'] as const),
+  'replaces_unfit',
   ...planErrors,
   ...hostErrors,
 ];
 
-export interface IntakeDeps extends HostPlansDeps {
-  findAccount(id: string): Promise<Account | null>;
+export interface IntakeDeps extends HostPlansDeps, ReplacesDeps {
   findCredential(id: string): Promise<Credential | null>;
 }
 
@@ -121,7 +129,7 @@ function placeOf({ source, deploy }: OrderBody): { target: string; site: number 
   return deploy?.target === undefined ? null : { target: deploy.target, site: deploy.site ?? null };
 }
 
-export function createIntake({ findAccount, findCredential, ...hosts }: IntakeDeps): Intake {
+export function createIntake({ findAccount, findCredential, findCertificate, ...hosts }: IntakeDeps): Intake {
   async function accountOf({ account: id }: OrderBody): Promise<Account> {
     const account = await findAccount(id);
     if (account === null) throw invalid('account', 'account_unknown', `there is no account ${id}`);
@@ -135,19 +143,27 @@ export function createIntake({ findAccount, findCredential, ...hosts }: IntakeDe
     );
     const account = await noting(problems, () => accountOf(body));
     const typed = await noting(problems, () => typedNames(body, account, challenges));
+    const replaced = await noting(problems, async () =>
+      account && body.replaces !== undefined
+        ? readReplaces(body.replaces, account, { findAccount, findCertificate })
+        : null,
+    );
     const deploy = await noting(problems, () => deployOf(body.deploy, body.source, plans.target));
     if (problems.length > 0 || !challenges || !account || !typed || !deploy) throw refusal(problems);
 
     // Last: it asks the target's host.
     const read = body.source ? await namesOfSite(plans, body.source, namePolicyOf(account, challenges), signal) : null;
     if (read) requireMethods(read.names, challenges, () => 'challenges');
+    const names = read ? parseNames(read.names, namePolicyOf(account, challenges), 'source') : typed;
+    if (replaced) requireSharedName(replaced, names);
     return {
-      names: read ? parseNames(read.names, namePolicyOf(account, challenges), 'source') : typed,
+      names,
       account: account.id,
       ...challenges,
       keyType: body.key.type,
       profile: body.profile ?? null,
       preferredChain: body.preferredChain ?? null,
+      ...(replaced ? { replaces: replaced.id } : {}),
       source: read?.source ?? null,
       deploy,
     };

@@ -2,17 +2,18 @@ import { z } from 'zod';
 import type { Clock } from '#libs/clock';
 import { CertlineError } from '#libs/errors';
 import type { Logger } from '#libs/logging';
-import { toAsciiName } from '#libs/model/domain-name';
 import { isInHand, type Order, orderStatuses, stageNames } from '#libs/model/order';
-import { cancelled, isCancellable, retried, retryableStages } from '#libs/model/transitions';
+import { refusePart, retriedByHand } from '#libs/model/retry-by-hand';
+import { cancelled, isCancellable } from '#libs/model/transitions';
 import type { Producer } from '#libs/queues/producer';
 import type { ValidationRequests } from '#libs/queues/validation-requests';
 import type { OrderEventInput } from '#libs/store/order-events';
 import type { OrderStore } from '#libs/store/orders';
 import { continuedByHand } from './continue-order.ts';
+import { filterFields, refuseConditions } from './order-filter.ts';
 import { type Intake, intakeErrors, orderBody } from './order-intake.ts';
 import { orderPreview } from './order-preview.ts';
-import { createOrderPlacer, enqueueOrder, idempotencyHeader } from './place-order.ts';
+import { createOrderPlacer, enqueueOrder, idempotencyHeader, placingErrors } from './place-order.ts';
 import { type Route, route } from './route.ts';
 import { orderView, pageOf, pageQuery, viewOrder } from './views.ts';
 
@@ -21,33 +22,28 @@ export interface OrderRoutesDeps {
   producer: Pick<Producer, 'enqueue'>;
   intake: Intake;
   validation: Pick<ValidationRequests, 'check'>;
+  maxOpenOrders: number;
   clock: Clock;
   log: Logger;
 }
 
 const tag = 'Orders';
 const json = { description: 'The order', schema: orderView };
-const listQuery = pageQuery.extend({
-  status: z.enum(orderStatuses).optional(),
-  name: z.string().optional().describe('Orders for this name'),
-});
+const listQuery = pageQuery
+  .extend({ status: z.enum(orderStatuses).optional(), ...filterFields })
+  .superRefine(refuseConditions);
 const retryBody = z
   .strictObject({
     from: z.enum(stageNames).optional().describe('The stage to take it up from; the latest possible by default'),
   })
   .optional();
 
-/** A part goes with its rollout: what is done to it alone, the rollout would not know. */
-function refusePart({ id, partOf }: Order, what: string): void {
-  if (partOf === null) return;
-  throw new CertlineError('order_state_conflict', `${id} is a part of ${partOf}: ${what} that one`);
-}
-
 /** How often a change by hand is tried against workers that change the order at the same time. */
 const tries = 10;
 
-export function orderRoutes({ orders, producer, intake, validation, clock, log }: OrderRoutesDeps): Route[] {
-  const place = createOrderPlacer({ orders, producer, log });
+export function orderRoutes(deps: OrderRoutesDeps): Route[] {
+  const { orders, producer, intake, validation, clock, log } = deps;
+  const place = createOrderPlacer(deps);
 
   async function find(id: string | undefined): Promise<Order> {
     const order = id === undefined ? null : await orders.get(id);
@@ -82,7 +78,7 @@ export function orderRoutes({ orders, producer, intake, validation, clock, log }
       headers: idempotencyHeader,
       body: orderBody,
       answers: { 202: { description: 'The order, with its URL in `Location`', schema: orderView } },
-      errors: [...intakeErrors, 'idempotency_key_reused'],
+      errors: [...intakeErrors, ...placingErrors],
       handle: ({ body, headers, key, signal }) => place({ headers, key, body, make: () => intake.order(body, signal) }),
     }),
     orderPreview({ intake, validation }),
@@ -92,12 +88,12 @@ export function orderRoutes({ orders, producer, intake, validation, clock, log }
       scope: 'orders:read',
       tag,
       summary: 'List orders, newest first',
+      description:
+        'With several conditions a page may have fewer orders than `limit`, or none, though there are more: the last page is the one whose `cursor` is null.',
       query: listQuery,
       answers: { 200: { description: 'A page of orders', schema: pageOf(orderView) } },
       async handle({ query }) {
-        // As it is written in certificates; what has no such form is in none.
-        const name = query.name === undefined ? undefined : (toAsciiName(query.name) ?? query.name);
-        const { orders: items, cursor } = await orders.list({ ...query, name });
+        const { orders: items, cursor } = await orders.list(query);
         return { status: 200, json: { items: items.map((order) => viewOrder(order)), cursor } };
       },
     }),
@@ -126,22 +122,9 @@ export function orderRoutes({ orders, producer, intake, validation, clock, log }
       answers: { 202: json },
       errors: ['not_found', 'order_state_conflict'],
       async handle({ params, body }) {
-        const saved = await change(params.id, 'order_retried', (order) => {
-          refusePart(order, 'retry');
-          if (order.status !== 'failed')
-            throw new CertlineError(
-              'order_state_conflict',
-              `the order is ${order.status}; only a failed one can be retried`,
-            );
-          const possible = retryableStages(order);
-          const from = body?.from ?? possible.at(-1) ?? 'validation';
-          if (!possible.includes(from))
-            throw new CertlineError(
-              'order_state_conflict',
-              `it can be retried from ${possible.join(' or ')}, not from ${from}`,
-            );
-          return retried(order, from, clock.now());
-        });
+        const saved = await change(params.id, 'order_retried', (order) =>
+          retriedByHand(order, body?.from, clock.now()),
+        );
         await enqueueOrder(producer, saved, log);
         return { status: 202, json: viewOrder(saved) };
       },
@@ -183,9 +166,10 @@ export function orderRoutes({ orders, producer, intake, validation, clock, log }
         const saved = await change(params.id, 'order_cancelled', (current) => {
           if (current.status === 'cancelled') return current;
           if (isInHand(current)) {
-            const { error } = current;
-            const next = error?.code === 'pool_unserved' ? `${error.detail}: start one` : 'try again in a moment';
-            const reason = 'the target may have the certificate already, so this attempt comes to its end first';
+            const { error, nextAttemptAt } = current;
+            const later = nextAttemptAt === null ? 'in a moment' : `after ${new Date(nextAttemptAt).toISOString()}`;
+            const next = error?.code === 'pool_unserved' ? `${error.detail}: start one` : `try again ${later}`;
+            const reason = 'the target may have the certificate already, so that is found out first';
             throw new CertlineError('order_state_conflict', `a worker has begun to deploy it: ${reason}; ${next}`);
           }
           if (!isCancellable(current))

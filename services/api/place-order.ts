@@ -1,15 +1,19 @@
-import { CertlineError } from '#libs/errors';
+import { CertlineError, type ErrorCode } from '#libs/errors';
 import type { Logger } from '#libs/logging';
 import type { ApiKey } from '#libs/model/api-key';
 import type { Order } from '#libs/model/order';
 import type { Producer } from '#libs/queues/producer';
-import type { Idempotency, OrderStore } from '#libs/store/orders';
+import type { Idempotency } from '#libs/store/idempotency';
+import type { OrderStore } from '#libs/store/orders';
 import type { RouteAnswer } from './route.ts';
 import { viewOrder } from './views.ts';
 
+/** What every route that places orders may be refused with. */
+export const placingErrors: ErrorCode[] = ['idempotency_key_reused', 'too_many_open_orders'];
+
 /** The header of the routes that place orders, for their description. */
 export const idempotencyHeader = {
-  'Idempotency-Key': 'The same key with the same body answers the same order for 7 days',
+  'Idempotency-Key': 'The same key with the same body answers the same for 7 days',
 };
 
 /** A request that is to become an order. */
@@ -21,7 +25,8 @@ export interface Placing {
   make(): Promise<Order>;
 }
 
-function idempotencyOf({ headers, key, body }: Placing): Idempotency | undefined {
+/** What tells a request from every other one, if its client says so; throws `request_invalid` when that cannot be used. */
+export function idempotencyOf({ headers, key, body }: Omit<Placing, 'make'>): Idempotency | undefined {
   const given = headers['idempotency-key'];
   if (given === undefined) return undefined;
   if (given.length === 0 || given.length > 255) {
@@ -42,20 +47,25 @@ export async function enqueueOrder(producer: Pick<Producer, 'enqueue'>, order: O
 }
 
 export interface OrderPlacerDeps {
-  orders: Pick<OrderStore, 'place' | 'placedWith'>;
+  orders: Pick<OrderStore, 'place' | 'placedWith' | 'requireRoom'>;
   producer: Pick<Producer, 'enqueue'>;
+  /** Unfinished orders that a key may have; 0 is no limit. */
+  maxOpenOrders: number;
   log: Logger;
 }
 
 /** Places the order of a request, once per Idempotency-Key; the answer comes when it is safe. */
-export function createOrderPlacer({ orders, producer, log }: OrderPlacerDeps) {
+export function createOrderPlacer({ orders, producer, maxOpenOrders, log }: OrderPlacerDeps) {
   return async (placing: Placing): Promise<RouteAnswer> => {
     const idempotency = idempotencyOf(placing);
     // Before the checks: what was taken once stays taken, whatever became of its account or target.
     const earlier = idempotency ? await orders.placedWith(idempotency) : null;
+    const limit = maxOpenOrders > 0 && placing.key ? { key: placing.key.id, most: maxOpenOrders } : null;
+    // The checks may ask hosts: not for an order that has no room anyway.
+    if (limit && !earlier) await orders.requireRoom(limit);
     const { order: placed, created } = earlier
       ? { order: earlier, created: false }
-      : await orders.place(await placing.make(), idempotency);
+      : await orders.place(await placing.make(), idempotency, limit);
     if (created) await enqueueOrder(producer, placed, log);
     return { status: 202, json: viewOrder(placed), headers: { location: `/v1/orders/${placed.id}` } };
   };

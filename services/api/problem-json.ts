@@ -1,10 +1,15 @@
-import type { ErrorRequestHandler, Response } from 'express';
+import { type ServerResponse, STATUS_CODES } from 'node:http';
+import type { ErrorRequestHandler } from 'express';
 import { z } from 'zod';
 import type { Clock } from '#libs/clock';
 import { errorCodes } from '#libs/error-codes';
 import { CertlineError, type Problem } from '#libs/errors';
 import type { Logger } from '#libs/logging';
-import { isRedisUnavailable } from '#libs/store/redis';
+import { redisTrouble } from '#libs/store/redis-trouble';
+
+/** Seconds after which it is worth while to try again what nobody knows the time of. */
+const soon = '5';
+const problemType = 'application/problem+json; charset=utf-8';
 
 /** An error as the API tells it (RFC 9457). */
 export const problemSchema = z.object({
@@ -25,16 +30,20 @@ const maxProblems = 20;
 /** The same of fields that fit and are wrong, as the targets of a farm. */
 const mostProblems = 100;
 
+/** The path of a field for a person: `deploy.targets[1].site`. */
+export function pathText(path: readonly PropertyKey[]): string {
+  return path.map((part, i) => (typeof part === 'number' ? `[${part}]` : `${i ? '.' : ''}${String(part)}`)).join('');
+}
+
 /** Field problems of a body or query that does not fit its schema. */
 export function problemsOf(error: z.ZodError): Problem[] {
-  const problems = error.issues.flatMap((issue) => {
+  // A list of thousands has as many issues.
+  const problems = error.issues.slice(0, mostProblems).flatMap((issue) => {
     const unknown = issue.code === 'unrecognized_keys';
     const keys = unknown ? issue.keys.slice(0, maxProblems).map((key) => [key.slice(0, 100)]) : [[]];
     const missing = issue.code === 'invalid_type' && issue.message.endsWith('received undefined');
     return keys.map((key) => ({
-      path: [...issue.path, ...key]
-        .map((part, i) => (typeof part === 'number' ? `[${part}]` : `${i ? '.' : ''}${String(part)}`))
-        .join(''),
+      path: pathText([...issue.path, ...key]),
       code: 'request_invalid' as const,
       detail: unknown ? 'unknown field' : missing ? 'is missing' : issue.message,
     }));
@@ -46,31 +55,20 @@ export function problemsOf(error: z.ZodError): Problem[] {
   return first.slice(0, maxProblems);
 }
 
-/** The words of `JSON.parse` without the piece of the body that they quote: it might be a piece of a secret. */
-function withoutQuote(words: string): string {
-  return words.replace(/, (\.\.\.)?"[\s\S]*"(\.\.\.)? is not valid JSON$/, ': the body is not valid JSON');
-}
-
 /** Foreign errors as ours: the only place where the API translates. */
 function translate(thrown: unknown): CertlineError {
   if (thrown instanceof CertlineError) return thrown;
-  if (isRedisUnavailable(thrown)) return new CertlineError('store_unavailable', 'Redis does not answer');
-  // A path that does not decode leads nowhere.
-  if (thrown instanceof URIError) return new CertlineError('not_found', thrown.message);
-  // Express blames the client with a status: for its body, as nothing else of a request is left to it.
-  if (thrown instanceof Error && 'status' in thrown && Number(thrown.status) < 500)
-    return new CertlineError(thrown.status === 413 ? 'body_too_large' : 'json_invalid', withoutQuote(thrown.message));
+  if (thrown instanceof URIError) return new CertlineError('request_malformed', 'the path does not decode as UTF-8');
+  const trouble = redisTrouble(thrown);
+  if (trouble) return trouble;
   return new CertlineError('unexpected', 'an error nobody foresaw; the log has the rest', { cause: thrown });
 }
 
-export function sendProblem(response: Response, error: CertlineError, now: number): void {
+/** An error as the body of an answer (RFC 9457). */
+export function problemOf(error: CertlineError): z.output<typeof problemSchema> {
   const { status, title, advice } = errorCodes[error.code];
-  const { code, message: detail, problems: errors, plan } = error;
-  if (plan.kind === 'wait')
-    response.setHeader('retry-after', String(Math.max(1, Math.ceil((plan.until - now) / 1000))));
-  // RFC 9110 §15.5.2
-  if (status === 401) response.setHeader('www-authenticate', 'Bearer realm="certline"');
-  const body = {
+  const { code, message: detail, problems: errors } = error;
+  return {
     type: `urn:certline:error:${code}`,
     title,
     status,
@@ -79,7 +77,35 @@ export function sendProblem(response: Response, error: CertlineError, now: numbe
     advice,
     ...(errors ? { errors: errors.slice(0, mostProblems) } : {}),
   };
-  response.status(status).type('application/problem+json').send(JSON.stringify(body));
+}
+
+/** Answers with an error; what of the headers was set before stays. `now`: ms since the epoch. */
+export function sendProblem(response: ServerResponse, error: CertlineError, now: number): void {
+  const { plan } = error;
+  const problem = problemOf(error);
+  const text = JSON.stringify(problem);
+  if (plan.kind === 'wait')
+    response.setHeader('retry-after', String(Math.max(1, Math.ceil((plan.until - now) / 1000))));
+  else if ((problem.status === 429 || problem.status === 503) && !response.hasHeader('retry-after'))
+    response.setHeader('retry-after', soon);
+  // RFC 9110 §15.5.2
+  if (problem.status === 401) response.setHeader('www-authenticate', 'Bearer realm="certline"');
+  response
+    .writeHead(problem.status, { 'content-type': problemType, 'content-length': Buffer.byteLength(text) })
+    .end(text);
+}
+
+/** An error as the last answer of a connection whose request could not be read. */
+export function rawProblem(error: CertlineError): string {
+  const problem = problemOf(error);
+  const text = JSON.stringify(problem);
+  const head = [
+    `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status]}`,
+    'connection: close',
+    `content-type: ${problemType}`,
+    `content-length: ${Buffer.byteLength(text)}`,
+  ];
+  return `${head.join('\r\n')}\r\n\r\n${text}`;
 }
 
 export function problemHandler(log: Logger, clock: Clock): ErrorRequestHandler {

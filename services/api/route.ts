@@ -34,6 +34,8 @@ export interface Route {
   description?: string;
   headers?: Record<string, string>;
   body?: z.ZodType;
+  /** Bytes that the body may have, where that is more than usual. */
+  bodyLimit?: number;
   query?: z.ZodType;
   answers: Record<number, { description: string; schema?: z.ZodType; type?: string }>;
   errors?: readonly ErrorCode[];

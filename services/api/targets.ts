@@ -196,7 +196,7 @@ export function targetRoutes(deps: TargetRoutesDeps): Route[] {
       summary: 'Read the sites and bindings of a target, and the names that certificates could be ordered for',
       query: sitesQuery,
       answers: { 200: { description: 'Its IIS sites', schema: sitesView } },
-      errors: ['not_found', 'request_invalid', 'account_unknown', ...hostErrors],
+      errors: ['not_found', 'request_invalid', 'account_unknown', 'pool_unserved', ...hostErrors],
       async handle({ params, query, signal }) {
         const target = await find(params.id);
         if (target.kind !== 'iis')

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { errorCodes } from '#libs/error-codes';
+import { errorCodes, planKinds } from '#libs/error-codes';
 import type { Account } from '#libs/model/account';
 import { type Certificate, keyTypes } from '#libs/model/certificate';
 import { challengeMethodSchema, challengeRuleSchema } from '#libs/model/challenge-method';
@@ -16,9 +16,11 @@ import {
 } from '#libs/model/order';
 import { type Target, targetCommon, targetSettings } from '#libs/model/target';
 import { wantedRecords } from '#libs/model/wanted-records';
+import { bulkRetryEventSchema } from '#libs/store/bulk-retry-events';
 import { type OrderEvent, orderEventSchema, type StreamEvent } from '#libs/store/order-events';
 import { parkingEventSchema } from '#libs/store/parking-events';
 import { targetEventSchema } from '#libs/store/target-events';
+import { nextStep } from './next-step.ts';
 
 const time = z.iso.datetime();
 const iso = (ms: number): string => new Date(ms).toISOString();
@@ -40,6 +42,7 @@ export const orderView = z.object({
   key: z.object({ type: z.enum(keyTypes) }),
   profile: z.string().nullable(),
   preferredChain: z.string().nullable(),
+  replaces: z.string().nullable().describe('The certificate that this one is ordered to replace'),
   source: z
     .object({
       target: z.string(),
@@ -76,9 +79,15 @@ export const orderView = z.object({
       stage: z.enum(stageNames),
       at: time,
       evidence: z.record(z.string(), z.unknown()).optional(),
+      plan: z.enum(planKinds).exactOptional().describe('What was to be done about it'),
+      mostAttempts: z.number().int().exactOptional().describe('When such a failure is given fewer than the stage'),
     })
     .nullable(),
   nextAttemptAt: time.nullable(),
+  next: z
+    .string()
+    .nullable()
+    .describe('What happens next and when, in words; null when it is complete or was called off'),
   records: z
     .array(
       z.object({
@@ -122,11 +131,22 @@ export function viewOrder(order: Order, parts?: ReadonlyMap<string, Order>): z.i
       challenge,
       challenges,
     },
-    ...{ key: { type: keyType }, profile, preferredChain, source, deploy, partOf, identifiers, parkedOn },
+    ...{
+      key: { type: keyType },
+      profile,
+      preferredChain,
+      replaces: request.replaces ?? null,
+      source,
+      deploy,
+      partOf,
+      identifiers,
+      parkedOn,
+    },
     deployments: deployments.map((one) => viewDeployment(one, parts?.get(one.order ?? ''))),
     attempts: { validation: attempts.validation, issuance: attempts.issuance, deployment: attempts.deployment },
     error: error === null ? null : { ...error, advice: errorCodes[error.code].advice, at: iso(error.at) },
     nextAttemptAt: isoOrNull(order.nextAttemptAt),
+    next: nextStep(order),
     records: wantedRecords(order),
     certificate: 'certificate' in order ? order.certificate : null,
     createdAt: iso(order.createdAt),
@@ -211,14 +231,17 @@ export const certificateView = z.object({
   notBefore: time,
   notAfter: time,
   renewAt: time,
+  replaces: z.string().nullable().describe('The certificate that this one was ordered to replace'),
+  replacedBy: z.string().nullable().describe('The first certificate that was issued to replace this one'),
   createdAt: time,
 });
 
 export function viewCertificate(certificate: Certificate): z.input<typeof certificateView> {
   const { id, order, account, names, keyType, serial, thumbprint, issuer } = certificate;
-  const { notBefore, notAfter, renewAt, createdAt } = certificate;
+  const { notBefore, notAfter, renewAt, createdAt, replaces = null, replacedBy = null } = certificate;
   return {
     ...{ id, order, account, names, key: { type: keyType }, serial, thumbprint, issuer },
+    ...{ replaces, replacedBy },
     ...{ notBefore: iso(notBefore), notAfter: iso(notAfter), renewAt: iso(renewAt), createdAt: iso(createdAt) },
   };
 }
@@ -232,9 +255,13 @@ export function viewEvent(event: OrderEvent): z.input<typeof eventView> {
 
 export const targetEventView = targetEventSchema.extend({ at: time });
 export const parkingEventView = parkingEventSchema.extend({
-  on: z.string().describe('The account or credential: `parkedOn` of the orders that are held for it'),
+  on: z
+    .string()
+    .describe('The account or credential; from `…_parked` on it is `parkedOn` of the orders that are held for it'),
   at: time,
 });
+
+export const bulkRetryEventView = bulkRetryEventSchema.extend({ at: time });
 
 /** An event of the live stream as the API shows it. */
 export function viewStreamEvent(event: StreamEvent): object {

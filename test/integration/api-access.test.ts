@@ -32,8 +32,11 @@ const scopeOf: Record<string, string> = {
   'get /v1/events': 'orders:read',
   'get /v1/orders': 'orders:read',
   'get /v1/orders/{id}': 'orders:read',
+  'get /v1/orders/retry/{id}': 'orders:read',
   'get /v1/orders/{id}/events': 'orders:read',
   'post /v1/orders': 'orders:write',
+  'post /v1/orders/retry': 'orders:write',
+  'post /v1/orders/retry/{id}/cancel': 'orders:write',
   'post /v1/orders/preview': 'orders:read',
   'post /v1/orders/{id}/cancel': 'orders:write',
   'post /v1/orders/{id}/continue': 'orders:write',
@@ -156,8 +159,8 @@ describe('a request to the API', () => {
       ...{ status: 404, code: 'not_found', type: 'application/problem+json; charset=utf-8' },
     });
     expect(await session.api.request('GET', '/v1/orders/%E0%A4%A')).toMatchObject({
-      status: 404,
-      body: { code: 'not_found' },
+      status: 400,
+      body: { code: 'request_malformed' },
     });
   });
 });
@@ -202,14 +205,18 @@ describe('without a key', () => {
       { type: 'http-01' as const, via: 'responder' as const, name: 'a.example.com', token, ...answer },
     ];
     await session.store.orders.save(order, { ...order, presented }, []);
-    for (const origin of [session.url, session.challengeUrl]) {
+    for (const [origin, undecodable] of [
+      [session.url, 400],
+      [session.challengeUrl, 404],
+    ] as const) {
       const url = `${origin}/.well-known/acme-challenge/`;
       const answer = await fetch(url + token);
       expect(answer.status).toBe(200);
       expect(await answer.text()).toBe(`${token}.thumbprint`);
-      for (const other of ['unknown', '..%2f..%2fhealthz', '*', `${token}/x`, '%00', '%E0%A4%A']) {
+      for (const other of ['unknown', '..%2f..%2fhealthz', '*', `${token}/x`, '%00']) {
         expect((await fetch(url + other)).status, other).toBe(404);
       }
+      expect((await fetch(`${url}%E0%A4%A`)).status).toBe(undecodable);
     }
   });
 
@@ -222,7 +229,7 @@ describe('without a key', () => {
       expect(await answer.text()).toBe('this port answers ACME challenges only\n');
     }
     const post = await fetch(`${session.challengeUrl}/.well-known/acme-challenge/x`, { method: 'POST', body: 'x' });
-    expect(post.status).toBe(404);
+    expect({ status: post.status, allow: post.headers.get('allow') }).toEqual({ status: 405, allow: 'GET, HEAD' });
   });
 });
 

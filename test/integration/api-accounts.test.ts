@@ -200,7 +200,7 @@ describe('an account', () => {
     const { url } = await session.startApi({ MASTER_KEY: '' });
     const answer = await fetch(`${url}/v1/accounts`, {
       method: 'POST',
-      headers: { authorization: `Bearer ${session.lab.apiKey}` },
+      headers: { authorization: `Bearer ${session.lab.apiKey}`, 'content-type': 'application/json' },
       body: JSON.stringify(bodyFor(session.lab.pebble, 'sealed@example.com')),
     });
     expect(answer.status).toBe(503);

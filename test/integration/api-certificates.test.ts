@@ -33,7 +33,7 @@ async function chainOf({ id }: Record<string, unknown>): Promise<string> {
 async function exportPfx({ id }: Record<string, unknown>, body: Record<string, unknown>): Promise<string> {
   const answer = await fetch(`${session.url}/v1/certificates/${id}/pfx`, {
     method: 'POST',
-    headers: { authorization: `Bearer ${session.lab.apiKey}` },
+    headers: { authorization: `Bearer ${session.lab.apiKey}`, 'content-type': 'application/json' },
     body: JSON.stringify(body),
   });
   expect(answer.status).toBe(200);
@@ -74,6 +74,8 @@ describe('a certificate', () => {
       notBefore: new Date(notBefore).toISOString(),
       notAfter: new Date(notAfter).toISOString(),
       renewAt: expect.stringMatching(anyTime),
+      replaces: null,
+      replacedBy: null,
       createdAt: expect.stringMatching(anyTime),
     });
     const renewAt = Date.parse(String(rsa.renewAt));
@@ -181,7 +183,7 @@ describe('an exported certificate', () => {
 
   it('cannot be had by GET, where the password would be in the URL', async () => {
     const answer = await session.api.request('GET', `/v1/certificates/${rsa.id}/pfx?password=x`);
-    expect(answer).toMatchObject({ status: 404, body: { code: 'not_found' } });
+    expect(answer).toMatchObject({ status: 405, body: { code: 'method_not_allowed' } });
   });
 
   it('is not to be had from an API without a master key, and one with another key does not start', async () => {
@@ -194,13 +196,50 @@ describe('an exported certificate', () => {
     expect((await keyless.request('GET', `/v1/certificates/${rsa.id}`)).body).toEqual(rsa);
 
     const other = Buffer.alloc(32, 1).toString('base64');
-    const advice = 'MASTER_KEY: secrets in this Redis were sealed with another key "lab"';
-    await expect(session.startApi({ MASTER_KEY: `lab:${other}` })).rejects.toThrow(advice);
-    await expect(session.startApi({ MASTER_KEY: `new:${other}` })).rejects.toThrow(advice);
+    const advice = 'MASTER_KEY: secrets are sealed with master key "lab"';
+    await expect(session.startApi({ MASTER_KEY: `lab:${other}` })).rejects.toThrow(
+      `${advice}, and this is another key`,
+    );
+    await expect(session.startApi({ MASTER_KEY: `new:${other}` })).rejects.toThrow(`${advice}, which is missing`);
     // Those that were refused left nothing behind: the right key still starts, and so does a new one beside it.
     await session.startApi({});
-    const rotated = `new:${other},${session.lab.env.MASTER_KEY}`;
+    const rotated = `${session.lab.env.MASTER_KEY},new:${other}`;
     const renewed = createApiClient((await session.startApi({ MASTER_KEY: rotated })).url, session.lab.apiKey);
     expect((await renewed.request('POST', path, { password })).status).toBe(200);
+  });
+});
+
+describe('a certificate that an order replaces', () => {
+  const names = ['replaced.example.com', 'new.example.com'];
+
+  /** Orders in place of a certificate; answers the new one, and what the order's history says of its ACME order. */
+  async function replace(replaces: unknown): Promise<[Record<string, unknown>, string]> {
+    const id = await session.order({ account: old.account, names, replaces, key: { type: 'ec-p256' } });
+    const order = await session.until(id, 'complete', ({ complete }) => complete === true);
+    expect(order.replaces).toBe(replaces);
+    const opened = (await session.store.history(id)).find(({ detail }) => detail?.startsWith('ACME order opened'));
+    return [await session.api.send('GET', `/v1/certificates/${order.certificate}`), opened?.detail ?? ''];
+  }
+  let old: Record<string, unknown>;
+
+  it('is told to the CA, once, and both certificates show it', async () => {
+    old = await issue(String(rsa.account), names.slice(0, 1), 'ec-p256');
+    const [first, opened] = await replace(old.id);
+    expect(opened).toBe(`ACME order opened to replace ${old.id}`);
+    // The CA knows it: it takes no other order in place of the same certificate, and certline asks again in place of none.
+    const [second, again] = await replace(old.id);
+    expect(again).toMatch(`ACME order opened, not to replace ${old.id}: The CA answers newOrder: `);
+    expect(again).toMatch('already has a replacement order');
+    expect(again).toMatch('HTTP 409');
+    expect([first.replaces, second.replaces]).toEqual([old.id, old.id]);
+    const { replacedBy } = await session.api.send('GET', `/v1/certificates/${old.id}`);
+    expect(replacedBy).toBe(first.id);
+  });
+
+  it('has to be there', async () => {
+    const body = { account: rsa.account, names, replaces: 'crt_none' };
+    const answer = await session.api.request('POST', '/v1/orders', body);
+    expect(answer).toMatchObject({ status: 422, body: { code: 'replaces_unfit' } });
+    expect(fieldsOf(answer)).toEqual(['replaces replaces_unfit']);
   });
 });

@@ -180,7 +180,7 @@ describe('a credential', () => {
   it('is not quoted back where its body is no JSON', async () => {
     const answer = await fetch(`${session.url}/v1/credentials`, {
       method: 'POST',
-      headers: { authorization: `Bearer ${session.lab.apiKey}` },
+      headers: { authorization: `Bearer ${session.lab.apiKey}`, 'content-type': 'application/json' },
       body: '{"name":"x","password": hunter2-hunter2-hunter2}',
     });
     expect(answer.status).toBe(400);

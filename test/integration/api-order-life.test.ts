@@ -62,6 +62,7 @@ describe('an order that waits', () => {
       ...{ status: 'pending', complete: false, stage: 'validation', epoch: 1 },
       attempts: { validation: 1, issuance: 0, deployment: 0 },
       error: { code: 'http01_unreachable', stage: 'validation', detail: expect.stringContaining('waits.example.com') },
+      next: expect.stringContaining('attempt 2 of 8; given up on'),
     });
     expect(Date.parse(String(waiting.nextAttemptAt))).toBeGreaterThan(Date.parse(String(waiting.updatedAt)));
     await cancel(id);
@@ -257,7 +258,10 @@ describe('a failed order', () => {
 
     expect(await retry(id, { from: 'issuance' })).toMatchObject({
       status: 409,
-      body: { ...conflict.body, detail: 'it can be retried from validation or deployment, not from issuance' },
+      body: {
+        ...{ ...conflict.body, detail: 'it can be retried from validation or deployment, not from issuance' },
+        errors: [{ path: 'from' }],
+      },
     });
     const refused = { status: 422, body: { code: 'request_invalid' } };
     expect(await retry(id, { from: 'nowhere' })).toMatchObject({ ...refused, body: { errors: [{ path: 'from' }] } });

@@ -1,3 +1,4 @@
+import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type ApiSession, anyTime, dumpRedis, fieldsOf, openApiSession } from '../support/api-session.ts';
 
@@ -35,6 +36,7 @@ describe('an order', () => {
       key: { type: 'rsa-2048' },
       profile: null,
       preferredChain: null,
+      replaces: null,
       source: null,
       deploy: { mode: 'none' },
       deployments: [],
@@ -43,6 +45,7 @@ describe('an order', () => {
       attempts: { validation: 0, issuance: 0, deployment: 0 },
       error: null,
       nextAttemptAt: null,
+      next: 'Due: the next validation worker takes it.',
       parkedOn: null,
       records: [],
       certificate: null,
@@ -127,23 +130,26 @@ describe('an order is refused, nothing is stored and the CA is not asked', () =>
   });
 
   const text = 'text/plain;charset=UTF-8';
+  const wrongType = 'content_type_unsupported';
   it.each([
     ['that is no JSON', '{"names":', 'application/json', {}, 400, 'json_invalid'],
-    ['that is a form', 'names=good.example.com', 'application/x-www-form-urlencoded', {}, 400, 'json_invalid'],
-    ['that is text', 'good.example.com', text, {}, 400, 'json_invalid'],
+    ['that is a form', 'names=good.example.com', 'application/x-www-form-urlencoded', {}, 415, wrongType],
+    ['that is text', 'good.example.com', text, {}, 415, wrongType],
+    ['that is of no type at all', '{}', 'json', {}, 415, wrongType],
     ['that is empty', '', 'application/json', {}, 422, 'request_invalid'],
     ['that is null', 'null', 'application/json', {}, 422, 'request_invalid'],
     ['that is a list', '[]', 'application/json', {}, 422, 'request_invalid'],
-    ['in a charset that nobody knows', '{}', 'application/json; charset=x', {}, 400, 'json_invalid'],
-    ['in an encoding that nobody knows', '{}', 'application/json', { 'content-encoding': 'x' }, 400, 'json_invalid'],
+    ['in a charset that nobody knows', '{}', 'application/json; charset=x', {}, 415, wrongType],
     [
-      'that is not compressed as it says',
-      '{}',
+      'that is not the UTF-8 it is said to be',
+      Buffer.from('"\xff"', 'latin1'),
       'application/json',
-      { 'content-encoding': 'gzip' },
+      {},
       400,
       'json_invalid',
     ],
+    ['in an encoding that nobody knows', '{}', 'application/json', { 'content-encoding': 'x' }, 415, wrongType],
+    ['that is compressed', gzipSync('{}'), 'application/json', { 'content-encoding': 'gzip' }, 415, wrongType],
     ['that is too large', `"${'x'.repeat(1_100_000)}"`, 'application/json', {}, 413, 'body_too_large'],
   ])('with a body %s', async (_what, body, type, more, status, code) => {
     const before = await dumpRedis(session.redis);

@@ -3,8 +3,10 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import ssh2 from 'ssh2';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createPrivateKeys } from '#libs/store/private-keys';
 import { connectRedis } from '#libs/store/redis';
 import { createSecretBox, parseMasterKeys } from '#libs/store/secret-box';
+import { createStore } from '#libs/store/store';
 import { createApiClient } from '../../services/lab/api-client.ts';
 import { dumpRedis } from '../support/api-session.ts';
 import { type LabSession, openLabSession } from '../support/lab-session.ts';
@@ -83,7 +85,7 @@ beforeAll(async () => {
   await ask('POST', '/v1/credentials', { ...web, name: 'other', password: login });
   await ask('PUT', `/v1/credentials/${credential}/secret`, { privateKey: privateKey.slice(0, -60), passphrase });
   const broken = `{"name":"x","password": ${login}}`;
-  const headers = { authorization: `Bearer ${lab.apiKey}` };
+  const headers = { authorization: `Bearer ${lab.apiKey}`, 'content-type': 'application/json' };
   answers.push(await (await fetch(`${lab.apiUrl}/v1/credentials`, { method: 'POST', headers, body: broken })).text());
   const ssh = { name: 'web02', kind: 'iis', transport: { kind: 'ssh', host: '127.0.0.1', port: 1, credential } };
   await ask('POST', `/v1/targets/${(await ask('POST', '/v1/targets', ssh)).id}/test`);
@@ -102,16 +104,17 @@ beforeAll(async () => {
 
   const redis = connectRedis(lab.redis.url, 'worker', () => {});
   const dump = await dumpRedis(redis);
-  redis.disconnect();
   const box = createSecretBox(parseMasterKeys(lab.env.MASTER_KEY ?? ''));
-  for (const [key, content] of dump) {
+  const keys = createPrivateKeys(createStore(redis, 'certline').secrets, box);
+  for (const key of dump.keys()) {
     const name = key.split(':secret:')[1];
     if (name && !name.startsWith('credential'))
       secrets.set(
         name.startsWith('account') ? 'the account key' : 'the key of the certificate',
-        formsOfKey(box.open(name, JSON.parse(content)).toString()),
+        formsOfKey(await keys.open(name)),
       );
   }
+  redis.disconnect();
   secrets.set('the password of the PFX', formsOfText(password));
   secrets.set('the HMAC key', [...formsOfText(hmacKey), Buffer.from(hmacKey, 'base64url').toString('hex')]);
   secrets.set('the wrong HMAC key', formsOfText(wrongHmac));

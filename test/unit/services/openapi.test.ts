@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { errorCodes } from '#libs/error-codes';
 import { type AccountRoutesDeps, accountRoutes } from '../../../services/api/accounts.ts';
 import { apiKeyRoutes } from '../../../services/api/api-keys.ts';
+import { type BulkRetryRoutesDeps, bulkRetryRoutes } from '../../../services/api/bulk-retries.ts';
 import { type CertificateRoutesDeps, certificateRoutes } from '../../../services/api/certificates.ts';
 import { type CredentialRoutesDeps, credentialRoutes } from '../../../services/api/credentials.ts';
 import { type DeploymentRoutesDeps, deploymentRoutes } from '../../../services/api/deployments.ts';
@@ -20,6 +21,7 @@ const unused = <T>(): T => ({}) as T;
 
 /** The factories of services/api by name: the test below holds the list complete. */
 const factories: Record<string, () => Route[]> = {
+  bulkRetryRoutes: () => bulkRetryRoutes({ ...unused<BulkRetryRoutesDeps>(), most: 1000 }),
   orderRoutes: () => orderRoutes(unused<OrderRoutesDeps>()),
   eventRoutes: () => eventRoutes(unused<EventRoutesDeps>()),
   certificateRoutes: () => certificateRoutes(unused<CertificateRoutesDeps>()),

@@ -25,6 +25,7 @@ const site = hostWith({
   1: [http('*:80:*.example.com'), https('*:443:a.example.com', 1, 'OLD'), http('*:80:example.com')],
 });
 const intake = createIntake({
+  findCertificate: async () => null,
   findCredential: async (id) => credentials.find((one) => one.id === id) ?? null,
   findAccount: async (id) => (id === account.id ? account : null),
   findTarget: async () => target,

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { CertlineError } from '#libs/errors';
 import type { HostState } from '#libs/iis/iis-host';
 import type { Account } from '#libs/model/account';
+import type { Certificate } from '#libs/model/certificate';
 import type { Target } from '#libs/model/target';
 import type { ReadableHost } from '../../../services/api/hosts.ts';
 import { createIntake, orderBody } from '../../../services/api/order-intake.ts';
@@ -32,12 +33,20 @@ const state = hostWith({
   5: [http('*:80:*.example.com'), http('*:80:a.example.com')],
 });
 const { signal } = new AbortController();
+const certificateOf = (id: string, account: string, ...names: string[]): Certificate => ({
+  ...{ id, account, names, order: 'ord_1', keyType: 'rsa-2048', serial: '01', thumbprint: '', issuer: '' },
+  ...{ notBefore: 0, notAfter: 0, renewAt: 0, createdAt: 0, leaf: '', chain: '', privateKey: '' },
+});
+const replaceable = [
+  certificateOf('crt_1', 'acc_1', 'a.example.com', 'b.example.com'),
+  certificateOf('crt_2', 'acc_gone', 'a.example.com'),
+];
 /** Of a certificate of certline, on a binding of the host. */
 const ourThumbprint = 'B'.repeat(40);
 const clock = fakeClock();
 
 /** An intake with one account and one target; `reads` counts how often the host was asked. */
-function intakeWith(host: HostState | CertlineError = state, known: Account = account) {
+function intakeWith(host: HostState | CertlineError = state, known: Account = account, accounts = [known]) {
   const seen = { reads: 0 };
   const iis: ReadableHost = {
     async read() {
@@ -50,8 +59,9 @@ function intakeWith(host: HostState | CertlineError = state, known: Account = ac
     },
   };
   const intake = createIntake({
+    findCertificate: async (id) => replaceable.find((one) => one.id === id) ?? null,
     findCredential: async () => null,
-    findAccount: async (id) => (id === known.id ? known : null),
+    findAccount: async (id) => accounts.find((one) => one.id === id) ?? null,
     findTarget: async (id) => (id === target.id ? target : null),
     openHost: () => iis,
     certificates: { knownThumbprints: async (asked) => new Set(asked.filter((one) => one === ourThumbprint)) },
@@ -132,6 +142,7 @@ describe('an order by names', () => {
       return new Promise((_resolve, reject) => aborted.addEventListener('abort', () => reject(aborted.reason)));
     };
     const intake = createIntake({
+      findCertificate: async () => null,
       findCredential: async () => null,
       findAccount: async () => account,
       findTarget: async () => target,
@@ -366,5 +377,43 @@ describe('the preview of an order', () => {
     await expect(intakeWith(host).preview(body)).rejects.toMatchObject({ code: 'nothing_to_bind' });
     const { deployments } = await intakeWith(ours).preview(body);
     expect(deployments[0]?.bindings).toMatchObject([{ after: { thumbprint: '0'.repeat(40) } }]);
+  });
+});
+
+describe('a certificate to replace', () => {
+  it('is one of the same CA that has a name in common with the order', async () => {
+    expect(await requestOf({ names: ['b.example.com', 'c.example.com'], replaces: 'crt_1' })).toMatchObject({
+      replaces: 'crt_1',
+    });
+    expect(await requestOf({ names: ['b.example.com'] })).not.toHaveProperty('replaces');
+  });
+
+  it.each([
+    ['there is none', 'crt_9', ['a.example.com'], 'there is no certificate crt_9'],
+    ['its account is gone', 'crt_2', ['a.example.com'], 'crt_2 is of an account that is gone'],
+    ['no name is the same', 'crt_1', ['c.example.com'], 'crt_1 is for a.example.com, b.example.com: none of that'],
+  ])('is refused where %s', async (_, replaces, names, words) => {
+    expect(await wrong({ names, replaces })).toEqual(['replaces replaces_unfit']);
+    await expect(place({ names, replaces })).rejects.toThrow(words);
+  });
+
+  it('is refused where another CA issued it', async () => {
+    const elsewhere = { ...account, id: 'acc_2', ca: 'letsencrypt-staging', directory: 'https://other.test/directory' };
+    const intake = intakeWith(state, elsewhere, [elsewhere, account]);
+    await expect(intake.place({ account: 'acc_2', names: ['a.example.com'], replaces: 'crt_1' })).rejects.toThrow(
+      'crt_1 is of letsencrypt, and acc_2 is at letsencrypt-staging',
+    );
+  });
+
+  it('is told of together with the other fields that are wrong', async () => {
+    expect(await wrong({ names: ['nowhere'], replaces: 'crt_9' })).toEqual([
+      'names[0] name_not_public',
+      'replaces replaces_unfit',
+    ]);
+  });
+
+  it('is held against the names of the site that the order is for', async () => {
+    const source = { target: 'tgt_1', site: 1 };
+    expect(await wrong({ source, replaces: 'crt_1' })).toEqual(['replaces replaces_unfit']);
   });
 });

@@ -41,6 +41,7 @@ interface Settings {
 function intakeWith({ states = {}, patienceMs }: Settings = {}) {
   const seen = { reads: [] as string[], now: 0, most: 0 };
   const intake = createIntake({
+    findCertificate: async () => null,
     findCredential: async () => null,
     findAccount: async () => account,
     findTarget: async (id) => targets.find((one) => one.id === id) ?? (id.startsWith('tgt_farm') ? iis(id) : null),
