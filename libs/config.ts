@@ -11,9 +11,42 @@ const list = z.string().transform((text) =>
     .map((part) => part.trim())
     .filter((part) => part !== ''),
 );
+/** What Express takes for a trusted proxy. */
+const proxySchema = z.union(
+  [z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6(), z.enum(['loopback', 'linklocal', 'uniquelocal'])],
+  { error: 'give addresses or networks such as 10.0.0.0/8, or loopback, linklocal, uniquelocal' },
+);
+
+const pem = z.string().includes('-----BEGIN ', { error: 'give PEM, or its path as …_FILE' }).optional();
+
+/** One Redis, or several nodes of a Cluster, which all take the same login. */
+const redisUrlCheck: z.core.CheckFn<string> = (check) => {
+  const url = z.url({ protocol: /^rediss?$/ });
+  const urls = check.value.split(',').map((one) => url.safeParse(one.trim()).data);
+  const wrong = (message: string): void => {
+    check.issues.push({ code: 'custom', input: '', message });
+  };
+  const loginOf = (one = ''): string => {
+    const { protocol, username, password, pathname, search } = new URL(one);
+    return JSON.stringify([protocol, username, password, pathname, search]);
+  };
+  if (urls.includes(undefined)) wrong('give a URL that begins with redis:// or rediss://');
+  else if (new Set(urls.map(loginOf)).size > 1)
+    wrong('give the nodes of a Cluster the same protocol, user and password');
+  else if (urls.length > 1 && !/^\/?0?$/.test(new URL(urls[0] ?? '').pathname))
+    wrong('a Redis Cluster has no databases');
+};
 
 /** Variables whose value may also be given as `<NAME>_FILE`, the path of a file that holds it. */
-export const secretVariables = ['REDIS_URL', 'MASTER_KEY', 'BOOTSTRAP_API_KEY', 'EXTERNAL_CHECK_KEY'] as const;
+export const secretVariables = [
+  'REDIS_URL',
+  'REDIS_CA',
+  'REDIS_CERTIFICATE',
+  'REDIS_KEY',
+  'MASTER_KEY',
+  'BOOTSTRAP_API_KEY',
+  'EXTERNAL_CHECK_KEY',
+] as const;
 
 /** Takes the secrets out of an environment that was read: what is started from here, PowerShell for one, has no business with them. */
 export function forgetSecrets(env: NodeJS.ProcessEnv): void {
@@ -23,11 +56,17 @@ export function forgetSecrets(env: NodeJS.ProcessEnv): void {
 const sections = {
   redis: {
     REDIS_URL: z
-      .url({ protocol: /^rediss?$/, error: 'give a URL that begins with redis:// or rediss://' })
+      .string()
+      .check(redisUrlCheck)
       .optional()
       .describe(
-        'Redis to use, `redis://` or `rediss://` with password. `npm start` starts one with its data in `./data` when it is not set; the single services need it.',
+        'Redis to use, `redis://` or `rediss://` (TLS) with user and password; of a Redis Cluster several nodes, separated by commas. `npm start` starts one with its data in `./data` when it is not set; the single services need it.',
       ),
+    REDIS_CA: pem.describe(
+      'Certificate of the CA that the certificate of Redis is from, where that is no public one. PEM.',
+    ),
+    REDIS_CERTIFICATE: pem.describe('Certificate that Redis is shown, where it wants one. PEM.'),
+    REDIS_KEY: pem.describe('Private key of that certificate. PEM.'),
     NAMESPACE: z
       .string()
       .regex(/^[a-z0-9-]+$/)
@@ -60,12 +99,43 @@ const sections = {
       .min(20)
       .optional()
       .describe('The first API key (scope `admin`). Without it one is made at the first start and printed once.'),
+    BULK_RETRY_LIMIT: z.coerce
+      .number()
+      .int()
+      .min(1)
+      .max(5000)
+      .default(1000)
+      .describe('Failed orders that one `POST /v1/orders/retry` may take up.'),
     RATE_LIMIT_PER_MINUTE: z.coerce
       .number()
       .int()
       .positive()
       .default(3000)
-      .describe('Requests a client address may send to the API in a minute.'),
+      .describe('Requests a client address may send to one API process in a minute.'),
+    TRUSTED_PROXIES: list
+      .pipe(z.array(proxySchema))
+      .default([])
+      .describe(
+        'Reverse proxies before the API, addresses or networks separated by commas: the client address is then the one that their `X-Forwarded-For` has. Without it that of the connection counts.',
+      ),
+    MAX_OPEN_ORDERS_PER_KEY: z.coerce
+      .number()
+      .int()
+      .min(0)
+      .default(0)
+      .describe('Unfinished orders that an API key may have, all API processes together; 0 is no limit.'),
+    MAX_EVENT_STREAMS_PER_KEY: z.coerce
+      .number()
+      .int()
+      .positive()
+      .default(100)
+      .describe('Event streams that an API key may follow at one API process.'),
+    MAX_CONNECTIONS: z.coerce
+      .number()
+      .int()
+      .positive()
+      .default(5000)
+      .describe('Connections that one API process takes, on each of its two ports.'),
   },
   validation: {
     HTTP01_PORT: port
@@ -130,6 +200,13 @@ const sections = {
       .describe('How often the scheduler looks for orders without a job.'),
   },
   scheduler: {
+    BULK_RETRY_PER_MINUTE: z.coerce
+      .number()
+      .int()
+      .min(1)
+      .max(60_000)
+      .default(120)
+      .describe('Failed orders that a bulk retry takes up in a minute.'),
     DRIFT_CHECK_MINUTES: z.coerce
       .number()
       .int()

@@ -4,7 +4,7 @@ import { type ErrorCodeEntry, entry } from './error-codes/entry.ts';
 import { requestCodes } from './error-codes/requests.ts';
 import { targetCodes } from './error-codes/targets.ts';
 
-export type { PlanKind } from './error-codes/entry.ts';
+export { type PlanKind, planKinds } from './error-codes/entry.ts';
 
 /** The registry of error codes: metrics label, problem type, log field and a row of the README's table (a test compares them). */
 export const errorCodes = {

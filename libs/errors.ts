@@ -15,8 +15,11 @@ export type Plan =
   | { kind: 'permanent' }
   /** Try the stage again after its backoff, not before `notBefore` (ms since the epoch); uses an attempt, `attempts` at the most. */
   | { kind: 'retryable'; notBefore?: number; attempts?: number }
-  /** Give the slot back until `until` (ms since the epoch); uses no attempt. */
-  | { kind: 'wait'; until: number }
+  /**
+   * Give the slot back until `until` (ms since the epoch), or a little longer, for others were told the same; uses no attempt. `exact`: at that very
+   * time, which is the order's own, or one that all are to meet at.
+   */
+  | { kind: 'wait'; until: number; exact?: true }
   /** Abandon the ACME order and begin again at validation with a new one: epoch + 1, within a budget; not before `notBefore`. `free`: nobody failed, soon and outside the budget. */
   | { kind: 'restart'; notBefore?: number; attempts?: number; free?: true }
   /** A credential (`on`), or else the account, is bad: hold all of its orders until it is mended. */

@@ -12,7 +12,19 @@ export function readRetryAfter(headers: IncomingHttpHeaders, now: number): numbe
   const value = headers['retry-after']?.trim();
   if (!value) return null;
   const inMs = /^\d+(\.\d+)?$/.test(value) ? Number(value) * 1000 : untilDate(value, headers.date ?? '', now);
-  return Number.isNaN(inMs) ? null : now + Math.round(Math.min(Math.max(inMs, 0), longestMs));
+  return Number.isNaN(inMs) ? null : within(inMs, now);
+}
+
+const within = (inMs: number, now: number): number => now + Math.round(Math.min(Math.max(inMs, 0), longestMs));
+
+/**
+ * When the words of a rate limit let one ask again, in ms since the epoch, within the same bounds: Boulder ends them with
+ * `retry after 2026-11-24 03:00:00 UTC` (ratelimits/limiter.go), also where no header can be, as in an authorization. Null without such a time.
+ */
+export function readRetryTime(words: string, now: number): number | null {
+  const [, day, time] = /\bretry after (\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:Z| UTC)/i.exec(words) ?? [];
+  const until = Date.parse(`${day}T${time}Z`);
+  return Number.isNaN(until) ? null : within(until - now, now);
 }
 
 function untilDate(value: string, sent: string, now: number): number {

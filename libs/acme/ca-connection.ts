@@ -9,6 +9,9 @@ import { createTransport, isPlainLoopback, type TransportAnswer, type TransportR
 /** Told of every request to a CA, for the metrics; must not throw. `status` is 0 when there was no answer. */
 export type AcmeObserver = (directoryUrl: string, operation: AcmeOperation, status: number, seconds: number) => void;
 
+/** Lets a request to a CA through when its turn has come; fails by the signal alone. */
+export type AcmePermit = (directoryUrl: string, operation: AcmeOperation, signal?: AbortSignal) => Promise<void>;
+
 export interface CaConnectionOptions {
   directoryUrl: string;
   /** PEM certificates trusted besides the roots of the system. */
@@ -20,6 +23,8 @@ export interface CaConnectionOptions {
   maxSockets?: number | undefined;
   log?: AcmeLog | undefined;
   observe?: AcmeObserver | undefined;
+  /** For every request; without it each is sent at once. */
+  permit?: AcmePermit | undefined;
 }
 
 /** What all sessions at one CA share: sockets, directory, nonces. Errors are `CertlineError`s; an abort is thrown as the signal's reason. */
@@ -40,7 +45,7 @@ export interface CaConnection {
 const maxNonceRetries = 8;
 
 export function createCaConnection(options: CaConnectionOptions): CaConnection {
-  const { directoryUrl, clock, log, observe } = options;
+  const { directoryUrl, clock, log, observe, permit } = options;
   const transport = createTransport({
     userAgentVersion: options.userAgentVersion,
     caBundle: options.caBundle,
@@ -54,6 +59,7 @@ export function createCaConnection(options: CaConnectionOptions): CaConnection {
     { operation, url }: AcmeCall,
     request: Omit<TransportRequest, 'url'>,
   ): Promise<TransportAnswer> {
+    await permit?.(directoryUrl, operation, request.signal);
     const start = performance.now();
     const report = (status: number) => {
       const seconds = (performance.now() - start) / 1000;
@@ -75,8 +81,14 @@ export function createCaConnection(options: CaConnectionOptions): CaConnection {
     const answer = await exchange(call, { method, signal });
     // newNonce hands its nonce to the one who asked
     if (call.operation !== 'newNonce' || answer.status >= 300) nonces.put(answer.headers['replay-nonce']);
-    if (answer.status >= 300) throw acmeError(answer, call, clock.now());
-    return answer;
+    if (answer.status < 300) return answer;
+    forgetMoved(answer);
+    throw acmeError(answer, call, clock.now());
+  }
+
+  /** Addresses of the directory that lead nowhere may have moved. */
+  function forgetMoved({ status }: TransportAnswer): void {
+    if (status === 404 || status === 410) directory.forget();
   }
 
   const directory = createDirectoryCache(clock, async () => {
@@ -117,8 +129,7 @@ export function createCaConnection(options: CaConnectionOptions): CaConnection {
         const error = acmeError(answer, call, clock.now());
         if (error.code !== 'ca_bad_nonce' || retries >= maxNonceRetries) {
           nonces.put(fresh);
-          // its addresses may have moved
-          if (answer.status === 404 || answer.status === 410) directory.forget();
+          forgetMoved(answer);
           throw error;
         }
         // the fresh one is surely good, those of the pool may be as stale as this one was

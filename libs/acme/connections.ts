@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Clock } from '#libs/clock';
-import { type AcmeObserver, type CaConnection, createCaConnection } from './ca-connection.ts';
+import { type AcmeObserver, type AcmePermit, type CaConnection, createCaConnection } from './ca-connection.ts';
 import { type AccountSigner, createAccountSigner } from './jws.ts';
 import type { AcmeLog, AcmeOperation } from './operations.ts';
 import { type AcmeSession, openSession } from './session.ts';
@@ -15,6 +15,7 @@ export interface AcmeConnectionsOptions {
   maxSockets?: number;
   log?: AcmeLog;
   observe?: AcmeObserver;
+  permit?: AcmePermit;
 }
 
 /** Whose session, and where. */

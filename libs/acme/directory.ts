@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { Clock } from '#libs/clock';
+import { orAborted } from '#libs/or-aborted';
 
 /** A directory (RFC 8555 §7.1.1). */
 export const directorySchema = z.object({
@@ -58,13 +59,4 @@ export function createDirectoryCache(clock: Clock, fetchDirectory: () => Promise
       cached = null;
     },
   };
-}
-
-/** A promise's outcome, unless the signal comes first. */
-function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const onAbort = () => reject(signal.reason);
-    signal.addEventListener('abort', onAbort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
-  });
 }

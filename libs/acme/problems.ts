@@ -1,5 +1,5 @@
 import { CertlineError } from '#libs/errors';
-import { readRetryAfter } from '../retry-after.ts';
+import { readRetryAfter, readRetryTime } from '../retry-after.ts';
 import { readLinks } from './headers.ts';
 import type { AcmeCall } from './operations.ts';
 import { type AcmeProblem, type AcmeSubproblem, clip, readProblem, wordsOf } from './problem-document.ts';
@@ -31,6 +31,9 @@ const retryLater = ({ retryAfter }: Seen) =>
     ...(retryAfter === null ? {} : { notBefore: retryAfter }),
   }) as const;
 
+/** What is asked at addresses of the directory: a 404 there is about the address, and about no object. */
+const fromDirectory = ['directory', 'newNonce', 'newAccount', 'newOrder'] as const;
+
 const isOneOf = (call: AcmeCall, ...operations: AcmeCall['operation'][]) => operations.includes(call.operation);
 
 /**
@@ -49,6 +52,9 @@ function malformed(seen: Seen): Verdict {
   if (call.operation === 'certificate' && status === 404) return verdict('acme_order_processing');
   if (/cannot issue for|invalid identifiers? requested/i.test(seen.problem.detail))
     return verdict('identifier_rejected');
+  // what the directory named is no longer there: it is read anew
+  if (isOneOf(call, ...fromDirectory) && (status === 404 || status === 410))
+    return verdict('ca_protocol_error', retryLater(seen));
   return verdict('ca_malformed');
 }
 
@@ -132,11 +138,7 @@ function byStatus(seen: Seen, hasProblem: boolean): Verdict {
   if (status === 503 && retryAfter !== null) return verdict('ca_unavailable', { kind: 'wait', until: retryAfter });
   if (status >= 500 || status === 408 || status === 425) return verdict('ca_unavailable', retryLater(seen));
   // Some CAs answer 404 for a purged object with nothing or a page.
-  if (
-    (status === 404 || status === 410) &&
-    !hasProblem &&
-    !isOneOf(call, 'directory', 'newNonce', 'newAccount', 'newOrder')
-  )
+  if ((status === 404 || status === 410) && !hasProblem && !isOneOf(call, ...fromDirectory))
     return malformed({ ...seen, status: 404 });
   // All else, a type of tomorrow as well as a proxy's 403, may pass and may not: it is tried again, within the attempts of the stage, since a
   // needless permanent failure takes a person and a needless request takes nothing.
@@ -170,14 +172,15 @@ const nothingSaid: AcmeSubproblem = { type: 'about:blank', detail: '', identifie
  */
 export function acmeError(answer: TransportAnswer, call: AcmeCall, now: number): CertlineError {
   const problem = readProblem(answer.body);
-  const retryAfter = readRetryAfter(answer.headers, now);
+  const told = problem ? wordsOf(problem) : '';
+  const retryAfter = readRetryAfter(answer.headers, now) ?? readRetryTime(told, now);
   const terms = problem?.instance ?? readLinks(answer.headers, 'terms-of-service', call.url)[0] ?? null;
   const seen = { status: answer.status, call, now, retryAfter, terms, isPart: false };
   const found = problem
     ? judge({ ...seen, problem }, problem.subproblems)
     : byStatus({ ...seen, problem: nothingSaid }, false);
   const page = clip(answer.body.slice(0, 2_000).replace(/<[^>]*>/g, ' '), 200);
-  const words = problem ? wordsOf(problem) : page || 'no further words';
+  const words = told || page || 'no further words';
   const hint = found.hint ? `; ${found.hint}` : '';
   const source = `HTTP ${answer.status}${problem ? `, ${problem.type}` : ''}`;
   return new CertlineError(found.code, `The CA answers ${call.operation}: ${words}${hint} (${source}).`, {

@@ -69,6 +69,16 @@ export const authorizationSchema = z
     name: `${authorization.wildcard ? '*.' : ''}${authorization.identifier.value}`,
   }));
 
+/** What the CA suggests about renewing a certificate (RFC 9773 §4.2). Times are ms since the epoch. */
+export const renewalInfoSchema = z.object({
+  suggestedWindow: z.object({
+    start: z.iso.datetime({ offset: true }).transform((text) => Date.parse(text)),
+    end: z.iso.datetime({ offset: true }).transform((text) => Date.parse(text)),
+  }),
+  explanationURL: orNull(z.string()),
+});
+export type RenewalInfo = z.output<typeof renewalInfoSchema> & Timed;
+
 /** When the CA asks to be asked again, in ms since the epoch; null when it does not say. */
 interface Timed {
   retryAfter: number | null;

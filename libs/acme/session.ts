@@ -13,8 +13,10 @@ import {
   authorizationSchema,
   challengeSchema,
   orderSchema,
+  type RenewalInfo,
   readResource,
   readTimed,
+  renewalInfoSchema,
   unreadable,
 } from './resources.ts';
 import type { TransportAnswer } from './transport.ts';
@@ -49,11 +51,21 @@ export interface AcmeSession {
   findAccount(signal?: AbortSignal): Promise<AcmeAccount | null>;
   /** Replaces the contact (§7.3.2); null leaves none. */
   updateContact(email: string | null, signal?: AbortSignal): Promise<AcmeAccount>;
-  /** newOrder (§7.4). `replaces` is the ARI id of a certificate (RFC 9773 §5). */
+  /**
+   * newOrder (§7.4). `replaces` is the ARI id of a certificate (RFC 9773 §5); where the CA refuses that, it is asked once more without, after
+   * `onPlain`, which may throw.
+   */
   newOrder(
-    wanted: { names: readonly string[]; profile?: string; replaces?: string },
+    wanted: {
+      names: readonly string[];
+      profile?: string;
+      replaces?: string;
+      onPlain?(refusal: CertlineError): Promise<void>;
+    },
     signal?: AbortSignal,
   ): Promise<{ url: string; order: AcmeOrder }>;
+  /** What the CA suggests about renewing a certificate (RFC 9773 §4.3), by its id there; null where it suggests nothing. */
+  renewalInfo(id: string, signal?: AbortSignal): Promise<RenewalInfo | null>;
   order(url: string, signal?: AbortSignal): Promise<AcmeOrder>;
   authorization(url: string, signal?: AbortSignal): Promise<Authorization>;
   /** Tells the CA to look (§7.5.1); `acme_order_not_ready` when the challenge is no longer pending: read the authorization. */
@@ -166,24 +178,32 @@ export function openSession(ca: CaConnection, signer: AccountSigner, knownUrl: s
       const { status } = readResource(accountResourceSchema, answer, call);
       return { url, status };
     },
-    async newOrder({ names, profile, replaces }, signal) {
+    async newOrder({ names, profile, replaces, onPlain }, signal) {
       const { newOrder: url } = await ca.directory(signal);
-      const call: AcmeCall = {
-        operation: 'newOrder',
-        url,
-        profile: profile !== undefined,
-        replaces: replaces !== undefined,
-      };
+      const call: AcmeCall = { operation: 'newOrder', url, profile: profile !== undefined };
       const payload = {
         identifiers: names.map((value) => ({ type: 'dns', value })),
         ...(profile === undefined ? {} : { profile }),
-        ...(replaces === undefined ? {} : { replaces }),
       };
-      const answer = await post(call, payload, signal);
+      const plain = () => post(call, payload, signal);
+      const answer = await (replaces === undefined
+        ? plain()
+        : // What it replaces is a wish: one that is refused, as after a lost answer, costs the exemption from limits and not the certificate.
+          post({ ...call, replaces: true }, { ...payload, replaces }, signal).catch(async (thrown: unknown) => {
+            if (!(thrown instanceof CertlineError && thrown.code === 'already_replaced')) throw thrown;
+            await onPlain?.(thrown);
+            return plain();
+          }));
       return {
         url: locationOf(answer, call),
         order: takeOrder(answer, call),
       };
+    },
+    async renewalInfo(id, signal) {
+      const { renewalInfo } = await ca.directory(signal);
+      if (renewalInfo === undefined) return null;
+      const call = { operation: 'renewalInfo', url: `${renewalInfo.replace(/\/$/, '')}/${id}` } as const;
+      return readTimed(renewalInfoSchema, await ca.get(call, signal), call, ca.clock.now());
     },
     order: (url, signal) => readOrder('order', url, null, signal),
     async authorization(url, signal) {
@@ -237,6 +257,6 @@ export function openSession(ca: CaConnection, signer: AccountSigner, knownUrl: s
 /** The URL of what was made (§7.4, §7.3). */
 function locationOf(answer: TransportAnswer, call: AcmeCall): string {
   const { location } = answer.headers;
-  if (location === undefined || !URL.canParse(location, call.url)) throw unreadable(answer, call, 'no Location');
+  if (!location || !URL.canParse(location, call.url)) throw unreadable(answer, call, 'no Location');
   return new URL(location, call.url).href;
 }

@@ -1,4 +1,5 @@
 import { CertlineError, type Plan } from '#libs/errors';
+import { readRetryTime } from '../retry-after.ts';
 import { type AcmeProblem, wordsOf } from './problem-document.ts';
 import type { Authorization } from './resources.ts';
 import { type Verdict, verdict, worstOf } from './verdict.ts';
@@ -14,13 +15,14 @@ const caaForbids = (now: number) =>
 /** CAs allow a handful of failed proofs of a name in an hour (Let's Encrypt five), and a person may need some of them. */
 const unauthorized = (now: number) =>
   verdict('ca_wrong_answer', { kind: 'restart', attempts: 3, notBefore: now + 12 * minute });
-const rateLimited = (now: number) => verdict('ca_rate_limited', { kind: 'restart', notBefore: now + 60 * minute });
+const rateLimited = (now: number, words: string) =>
+  verdict('ca_rate_limited', { kind: 'restart', notBefore: readRetryTime(words, now) ?? now + 60 * minute });
 const rejected = () => verdict('identifier_rejected');
 const wrongAnswer = () => verdict('ca_wrong_answer', restart);
 const csrRejected = () => verdict('csr_rejected');
 
 /** What the CA may find wrong while it validates (RFC 8555 §8) or issues (§7.4). */
-const rows: Record<string, (now: number) => Verdict> = {
+const rows: Record<string, (now: number, words: string) => Verdict> = {
   badCSR: csrRejected,
   badPublicKey: csrRejected,
   caa: caaForbids,
@@ -39,9 +41,10 @@ const rows: Record<string, (now: number) => Verdict> = {
 };
 
 function judge(problem: AcmeProblem, now: number): Verdict {
-  const look = (type: string) => (Object.hasOwn(rows, type) ? rows[type]?.(now) : undefined);
-  const parts = problem.subproblems.flatMap(({ type }) => look(type) ?? []);
-  const own = look(problem.type);
+  const look = ({ type, detail }: Pick<AcmeProblem, 'type' | 'detail'>) =>
+    Object.hasOwn(rows, type) ? rows[type]?.(now, detail) : undefined;
+  const parts = problem.subproblems.flatMap((part) => look(part) ?? []);
+  const own = look(problem);
   const worst = problem.type === 'compound' || !own ? worstOf(parts) : null;
   return worst ?? own ?? verdict('acme_order_invalid', restart);
 }

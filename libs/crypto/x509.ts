@@ -10,8 +10,11 @@ const extensionsTag = 3;
 /** `[2] dNSName` of GeneralName, RFC 5280 §4.2.1.6. */
 const dnsName = 2;
 
-/** How far our clock may be behind the CA's, in ms: a new certificate may seem to begin a little in the future. */
-const clockSkew = 5 * 60_000;
+/**
+ * How far our clock may be behind the CA's, in ms: a certificate that seems to begin in the future is more likely a clock of ours that was set
+ * wrong than a fault of the CA, and would be issued again for nothing.
+ */
+const clockSkew = 12 * 3_600_000;
 
 /** What the record of a certificate says about it. Times are ms since the epoch. */
 export interface CertificateDescription {
@@ -36,6 +39,8 @@ export interface IssuedCheck {
   names: readonly string[];
   /** PEM of the key the request was signed with; its public half does as well. */
   privateKeyPem: string;
+  /** Whether the CA said just now that it takes our request for this ACME order. */
+  requestTaken: boolean;
   /** Ms since the epoch. */
   now: number;
 }
@@ -79,8 +84,8 @@ export function isSelfSigned(certificate: X509Certificate): boolean {
  * Whether the root is trusted is not asked: the CA was chosen by whoever made the account.
  *
  * @returns the description of the leaf.
- * @throws CertlineError `acme_order_taken`: it is for another key.
- * @throws CertlineError `certificate_mismatch`: the names differ, it is not valid now, or it is a CA's.
+ * @throws CertlineError `acme_order_taken`: it is for another key, which another order of ours may have asked for.
+ * @throws CertlineError `certificate_mismatch`: it is for another key than the request, the names differ, it is not valid now, or it is a CA's.
  * @throws CertlineError `chain_invalid`: no certificate, one that cannot be read, or one that the next did not sign.
  */
 export function checkIssued(check: IssuedCheck): CertificateDescription {
@@ -98,12 +103,15 @@ export function checkIssued(check: IssuedCheck): CertificateDescription {
 }
 
 function checkLeaf(leaf: X509Certificate, description: CertificateDescription, check: IssuedCheck): void {
-  // Let's Encrypt gives an identical newOrder the ACME order that is open already: another order of ours may have finalized it.
-  if (!leaf.publicKey.equals(publicKeyOf(check.privateKeyPem)))
+  if (!leaf.publicKey.equals(publicKeyOf(check.privateKeyPem))) {
+    // A new ACME order would be answered no better, and each is another certificate to no use.
+    if (check.requestTaken) throw mismatch('The certificate is for another key than the request', description);
+    // Let's Encrypt gives an identical newOrder the ACME order that is open already: another order of ours may have finalized it.
     throw new CertlineError('acme_order_taken', 'the certificate of the ACME order is for another key', {
       plan: { kind: 'restart', free: true },
       evidence: { serial: description.serial, names: description.names },
     });
+  }
   if (leaf.ca) throw mismatch('The certificate is the one of a CA', description);
 
   const asked = new Set(check.names.map((name) => name.toLowerCase()));
@@ -171,7 +179,8 @@ function alternativeNames(certificate: X509Certificate): {
   };
 }
 
-function extensionValue(certificate: X509Certificate, oid: string): Asn1 | undefined {
+/** The decoded value of an extension, by its object identifier. */
+export function extensionValue(certificate: X509Certificate, oid: string): Asn1 | undefined {
   const [tbsCertificate] = partsOf(decode(certificate.raw));
   const wrapper = partsOf(tbsCertificate).find((part) => isTagged(part, extensionsTag));
   for (const extension of partsOf(partsOf(wrapper)[0])) {

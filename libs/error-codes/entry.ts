@@ -1,4 +1,5 @@
-export type PlanKind = 'permanent' | 'retryable' | 'wait' | 'restart' | 'park';
+export const planKinds = ['permanent', 'retryable', 'wait', 'restart', 'park'] as const;
+export type PlanKind = (typeof planKinds)[number];
 
 export interface ErrorCodeEntry {
   /** HTTP status when the API answers with it. */

@@ -19,6 +19,8 @@ export interface Metrics {
   driftRepairs: Counter;
   acmeRequests: Counter<'ca' | 'operation' | 'status'>;
   acmeRequestDuration: Histogram<'ca' | 'operation'>;
+  acmeRequestWait: Histogram<'ca' | 'limit'>;
+  redisDurable: Gauge;
   httpRequests: Counter<'route' | 'method' | 'status'>;
   httpRequestDuration: Histogram<'route' | 'method'>;
 }
@@ -72,6 +74,17 @@ export function createMetrics(service: string): Metrics {
       ['ca', 'operation'],
       latency,
     ),
+    acmeRequestWait: histogram(
+      'acme_request_wait_seconds',
+      'Time a request to the CA waited for the limit that the CA has for requests, of those that did.',
+      ['ca', 'limit'],
+      latency,
+    ),
+    redisDurable: new Gauge({
+      name: `${prefix}redis_durable`,
+      help: '1 when Redis keeps what it acknowledged through a crash (`appendfsync always`), 0 when it does not or does not say, as of the start of the process.',
+      registers,
+    }),
     httpRequests: counter('http_requests_total', 'Requests to the API.', ['route', 'method', 'status']),
     httpRequestDuration: histogram(
       'http_request_duration_seconds',

@@ -27,6 +27,9 @@ export const certificateSchema = z.object({
   chain: z.string(),
   /** Name of the sealed private key. */
   privateKey: z.string(),
+  /** The certificate that this one was ordered to replace, and the first one that was to replace this one. */
+  replaces: z.string().exactOptional(),
+  replacedBy: z.string().exactOptional(),
 });
 export type Certificate = z.infer<typeof certificateSchema>;
 

@@ -1,6 +1,6 @@
 import { ulid } from 'ulid';
 
-const prefixes = { order: 'ord', account: 'acc', target: 'tgt', credential: 'cred' } as const;
+const prefixes = { order: 'ord', account: 'acc', target: 'tgt', credential: 'cred', bulkRetry: 'blk' } as const;
 
 /** A new id: a prefix that says of what, and a ULID, which sorts by time of creation. */
 export function newId(kind: keyof typeof prefixes, now: number): string {

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { type ErrorCode, errorCodes } from '../error-codes.ts';
+import { type ErrorCode, errorCodes, planKinds } from '../error-codes.ts';
 import { keyTypes } from './certificate.ts';
 import { challengeMethodSchema, challengeRuleSchema, dnsChallengeTypes } from './challenge-method.ts';
 
@@ -69,6 +69,8 @@ export const orderRequestSchema = z.object({
   keyType: z.enum(keyTypes),
   profile: z.string().nullable(),
   preferredChain: z.string().nullable(),
+  /** The certificate that this one is ordered to replace. */
+  replaces: z.string().exactOptional(),
   /** The IIS site the names were read from, with the hosts left out because no public CA validates them. */
   source: z
     .object({
@@ -90,6 +92,10 @@ const orderErrorSchema = z.object({
   stage: z.enum(stageNames),
   at: z.number(),
   evidence: z.record(z.string(), z.unknown()).optional(),
+  /** What the stage did about it, or tried to: it may have been the last attempt. */
+  plan: z.enum(planKinds).exactOptional(),
+  /** Attempts, or ACME orders, that such a failure is given; those of the stage when it says nothing. */
+  mostAttempts: z.number().int().exactOptional(),
 });
 export type OrderError = z.infer<typeof orderErrorSchema>;
 
@@ -178,7 +184,7 @@ const common = {
   error: orderErrorSchema.nullable(),
   /** When the current stage is tried next, if it waits. */
   nextAttemptAt: z.number().nullable(),
-  /** When a worker took up the current stage, ms since the epoch; null when none has, or its attempt has ended. */
+  /** When a worker took up the current stage, ms since the epoch; null when none has, or its attempt has ended without a doubt. */
   startedAt: z.number().nullable().default(null),
   /** The account or credential whose mending the order waits for. */
   parkedOn: z.string().nullable(),
@@ -187,6 +193,8 @@ const common = {
   presented: z.array(presentedSchema),
   /** The order whose rollout this one is a part of. */
   partOf: z.string().nullable().default(null),
+  /** The API key that placed it, where keys may have so many unfinished orders only. */
+  placedBy: z.string().exactOptional(),
   /** What became of each target of a rollout, in the order of its waves; empty without one. */
   deployments: z.array(deploymentSchema).default([]),
 };
@@ -247,8 +255,8 @@ export type FailedOrder = z.infer<typeof failedOrderSchema>;
 export type CancelledOrder = z.infer<typeof cancelledOrderSchema>;
 
 /**
- * Whether a worker has begun to deploy the order: its target may have the certificate already, whatever became of the worker. It comes to the
- * end of that attempt before anything else is done with it.
+ * Whether a worker has begun to deploy the order, and no attempt since has found out what the target has: it may have the certificate already,
+ * whatever became of the worker, or of the connection. That is found out before anything else is done with the order.
  */
 export function isInHand({ status, startedAt }: Order): boolean {
   return status === 'issued' && startedAt !== null;

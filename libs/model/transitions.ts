@@ -38,6 +38,7 @@ function carry(order: Order, now: number) {
   };
   return {
     ...kept,
+    ...(order.placedBy === undefined ? {} : { placedBy: order.placedBy }),
     updatedAt: now,
     error: null,
     nextAttemptAt: null,
@@ -228,14 +229,6 @@ export function continued(order: PendingOrder, now: number): PendingOrder {
   return { ...order, epoch: order.epoch + 1, updatedAt: now, nextAttemptAt: null };
 }
 
-/** Stages a failed order can be taken up from, the latest one last. */
-export function retryableStages(order: FailedOrder): StageName[] {
-  if (order.certificate !== null)
-    return order.request.deploy.mode === 'none' ? ['validation'] : ['validation', 'deployment'];
-  if (order.stage === 'issuance' && order.acmeOrder !== null) return ['validation', 'issuance'];
-  return ['validation'];
-}
-
 /** A failed order taken up again by a person at one of its `retryableStages`: epoch + 1, all budgets fresh. */
 export function retried(order: FailedOrder, from: StageName, now: number): Order {
   const base = {
@@ -274,12 +267,14 @@ export function isCancellable(order: Order): boolean {
 
 /** The record of a failure. */
 export function orderError(error: CertlineError, stage: StageName, now: number): OrderError {
-  const { code, message: detail, evidence } = error;
+  const { code, message: detail, evidence, plan } = error;
   return {
     code,
     detail,
     stage,
     at: now,
+    plan: plan.kind,
+    ...('attempts' in plan ? { mostAttempts: plan.attempts } : {}),
     ...(evidence === undefined ? {} : { evidence }),
   };
 }

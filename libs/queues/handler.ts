@@ -44,6 +44,8 @@ export interface TargetHandler {
   ): Promise<TargetOutcome[]>;
   /** Whether an earlier run left something on the target that a run makes up for, even one without orders. Cheap: asked at every wake. */
   unsettled?(target: string): Promise<boolean>;
+  /** Orders whose certificate the target may have, though their attempt has failed. Asked after a run in which one has. */
+  inDoubt?(target: string): Promise<ReadonlySet<string>>;
 }
 
 /** How it went for one of the orders: its next status, or the error. */

@@ -1,8 +1,8 @@
-import type { Redis } from 'ioredis';
+import type { RedisClient } from '../store/redis.ts';
 
 /** Where a queue is: a Redis and the store's hash tag. */
 interface QueuePlace {
-  redis: Redis;
+  redis: RedisClient;
   prefix: string;
 }
 

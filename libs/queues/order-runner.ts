@@ -7,6 +7,7 @@ import { cancelled, reached, resumed } from '../model/transitions.ts';
 import type { OrderEventInput } from '../store/order-events.ts';
 import type { OrderStore } from '../store/orders.ts';
 import type { Command } from '../store/redis.ts';
+import { passes, redisTrouble } from '../store/redis-trouble.ts';
 import { StaleOrder, type Takes } from './handler.ts';
 import { afterFailure, type Outcome } from './outcome.ts';
 import type { Producer } from './producer.ts';
@@ -43,6 +44,14 @@ export type BeginResult<S extends StageName> =
   | { kind: 'early'; at: number }
   | { kind: 'failed'; error: CertlineError };
 
+/** What is known of an attempt that failed besides its error. */
+export interface Failing {
+  /** In [0, 1): the same for those that are to come back together. */
+  jitter?: number;
+  /** Whether its target may have the certificate all the same: the order stays in hand until an attempt has found out. */
+  inDoubt?: boolean;
+}
+
 /** The way of an order through one attempt of a stage, without the queue: load, compare-and-set, save, pass on, log, measure. */
 export interface OrderRunner<S extends StageName> {
   /** First statement of every processor. `crashes` is how often a worker died on the job; `epoch` is the job's. */
@@ -50,7 +59,7 @@ export interface OrderRunner<S extends StageName> {
   /** `also` is stored together with the order. */
   succeed(run: Run<S>, next: Order, also?: readonly Command[]): Promise<Order | null>;
   /** What became of the order; null when the run was stale. */
-  fail(run: Run<S>, thrown: unknown): Promise<Outcome | null>;
+  fail(run: Run<S>, thrown: unknown, about?: Failing): Promise<Outcome | null>;
 }
 
 const eventOf: Record<Outcome['kind'], OrderEventInput['type']> = {
@@ -60,6 +69,19 @@ const eventOf: Record<Outcome['kind'], OrderEventInput['type']> = {
   parked: 'order_parked',
   failed: 'order_failed',
 };
+
+/** How long an order waits when Redis did not do what its stage asked, ms. */
+const redisAgainMs = 10_000;
+
+/** A thrown thing as an error of ours. That Redis is away or full is nothing that an order has failed of. */
+function errorOf(thrown: unknown, now: number): CertlineError {
+  const trouble = redisTrouble(thrown);
+  if (trouble === null || !passes(trouble)) return trouble ?? asCertlineError(thrown);
+  return new CertlineError(trouble.code, trouble.message, {
+    plan: { kind: 'wait', until: now + redisAgainMs },
+    cause: thrown,
+  });
+}
 
 /** Whether the stage has done nothing yet but wait. */
 function waited({ error, nextAttemptAt, attempts }: Order, stage: StageName): boolean {
@@ -187,16 +209,20 @@ export function createOrderRunner<S extends StageName>(stage: S, options: Runner
       return saved;
     },
 
-    async fail(run, thrown) {
+    async fail(run, thrown, { jitter = random(), inDoubt = false } = {}) {
       if (thrown instanceof StaleOrder) {
         measure(run, 'stale', null);
         run.log.info('another worker has the order');
         return null;
       }
-      const error = asCertlineError(thrown);
+      const error = errorOf(thrown, clock.now());
       const now = clock.now();
-      const outcome = afterFailure(run.order, stage, error, { now, random: random(), scale: retryDelayScale });
-      const { kind, order: next } = outcome;
+      const outcome = afterFailure(run.order, stage, error, { now, random: jitter, scale: retryDelayScale });
+      const { kind } = outcome;
+      const next =
+        inDoubt && outcome.order.status === 'issued'
+          ? { ...outcome.order, startedAt: run.order.startedAt }
+          : outcome.order;
       const nextAttempt = next.nextAttemptAt === null ? {} : { nextAttemptAt: next.nextAttemptAt };
       const event = { type: eventOf[kind], at: now, stage, code: error.code, detail: error.message, ...nextAttempt };
       // The account first: an order that is held while its account is not would wait for ever if this process died in between.
@@ -224,7 +250,7 @@ export function createOrderRunner<S extends StageName>(stage: S, options: Runner
         if (again !== null) await producer.enqueue(again);
       }
       // Its next attempt may be days away.
-      else if (!(await isWanted(saved))) await callOff(saved);
+      else if (!isInHand(saved) && !(await isWanted(saved))) await callOff(saved);
       return { kind, order: saved };
     },
   };

@@ -1,8 +1,8 @@
 import type { CertlineError } from '../errors.ts';
 import type { Order, StageName } from '../model/order.ts';
 import { failed, orderError, restarted } from '../model/transitions.ts';
-import { backoff } from './backoff.ts';
-import { restartPolicy, stages } from './stages.ts';
+import { backoff, shortlyAfter } from './backoff.ts';
+import { paceOf, restartPolicy, stages } from './stages.ts';
 
 export type OutcomeKind = 'failed' | 'retry' | 'wait' | 'restart' | 'parked';
 
@@ -35,17 +35,23 @@ export function afterFailure(begun: Order, stage: StageName, error: CertlineErro
   const record = orderError(error, stage, now);
   const { plan } = error;
   const { retry, deadline } = stages[stage];
+  const pace = paceOf(stage, error.code);
   const counted = { ...order.attempts, [stage]: order.attempts[stage] + 1 };
   const giveUp = (): Outcome => ({
     kind: 'failed',
     order: failed({ ...order, attempts: counted }, stage, record, now),
   });
+  // Not past the stage's end, however long somebody wants us to stay away: it is met by a last look, not by silence.
+  const lastLook = order.stageSince + deadline - lastLookMs;
+  /** After a delay of ours, but not before the time that somebody named. */
+  const inTime = (delay: number, named = 0): number => {
+    const at = Math.max(now + delay * scale, named === 0 ? 0 : shortlyAfter(named, now, random));
+    return Math.round(Math.max(now, Math.min(at, lastLook)));
+  };
 
   if (plan.kind === 'wait') {
-    // Not past the stage's end: it is met by a last look, not by silence.
-    const lastLook = order.stageSince + deadline - lastLookMs;
     if (now >= lastLook) return giveUp();
-    const until = Math.min(plan.until, lastLook);
+    const until = plan.exact ? plan.until : shortlyAfter(plan.until, now, random);
     return {
       kind: 'wait',
       order: {
@@ -53,7 +59,7 @@ export function afterFailure(begun: Order, stage: StageName, error: CertlineErro
         attempts: isLook(error) ? { ...order.attempts, [stage]: 0 } : order.attempts,
         updatedAt: now,
         error: record,
-        nextAttemptAt: Math.max(until, now),
+        nextAttemptAt: Math.round(Math.max(Math.min(until, lastLook), now)),
       },
     };
   }
@@ -70,26 +76,24 @@ export function afterFailure(begun: Order, stage: StageName, error: CertlineErro
     };
   }
   if (plan.kind === 'restart' && plan.free && (order.status === 'pending' || order.status === 'validated')) {
-    const at = now + backoff(retry, 1, random) * scale;
     const next = { ...restarted(order, now), restarts: order.restarts };
-    return { kind: 'restart', order: { ...next, error: record, nextAttemptAt: Math.round(at) } };
+    return { kind: 'restart', order: { ...next, error: record, nextAttemptAt: inTime(backoff(pace, 1, random)) } };
   }
   if (plan.kind === 'restart' && (order.status === 'pending' || order.status === 'validated')) {
     if (order.restarts + 1 >= Math.min(restartPolicy.attempts, plan.attempts ?? restartPolicy.attempts))
       return giveUp();
-    const at = Math.max(now + backoff(restartPolicy, order.restarts + 1, random) * scale, plan.notBefore ?? 0);
+    const delay = backoff(restartPolicy.pace, order.restarts + 1, random);
     return {
       kind: 'restart',
       order: {
         ...restarted({ ...order, attempts: counted }, now),
         error: record,
-        nextAttemptAt: Math.round(at),
+        nextAttemptAt: inTime(delay, plan.notBefore),
       },
     };
   }
-  const { notBefore = 0, attempts = retry.attempts } = plan.kind === 'retryable' ? plan : {};
+  const { notBefore, attempts = retry.attempts } = plan.kind === 'retryable' ? plan : {};
   if (plan.kind === 'permanent' || counted[stage] >= Math.min(retry.attempts, attempts)) return giveUp();
-  const at = Math.max(now + backoff(retry, counted[stage], random) * scale, notBefore);
   return {
     kind: 'retry',
     order: {
@@ -97,7 +101,7 @@ export function afterFailure(begun: Order, stage: StageName, error: CertlineErro
       updatedAt: now,
       attempts: counted,
       error: record,
-      nextAttemptAt: Math.round(at),
+      nextAttemptAt: inTime(backoff(pace, counted[stage], random), notBefore),
     },
   };
 }

@@ -16,7 +16,7 @@ const bullmqAttempts = 1_000_000;
 export interface Producer {
   /**
    * Adds the job that drives the order's current stage; a no-op when it is there already, or nothing is to be done. The rollout that an
-   * order which ended is a part of is told, as are the parts of one that was called off.
+   * order which ended is a part of is told, as are the parts of one that was called off, whose own job goes unless a worker has it.
    */
   enqueue(order: Order): Promise<void>;
   /** As `enqueue`, but replaces a job that ended without moving the order on. Answers whether a job had to be added. */
@@ -86,6 +86,8 @@ export function createProducer({ clock, poolOf, ...connection }: ProducerOptions
       const { deploy } = order.request;
       if (order.partOf !== null && isFinal(order)) await wakeRollout(order.partOf);
       if (isWindingDown(order)) await wakeRollout(order.id);
+      if (order.status === 'cancelled' && order.stage !== 'deployment')
+        await queues.of(order.stage).remove(jobId(order.id, order.stage, order.epoch));
       const stage = activeStage(order);
       if (stage === null) return;
       if (stage !== 'deployment') await addStageJob(order, stage);

@@ -1,5 +1,5 @@
 import { Queue } from 'bullmq';
-import type { Redis } from 'ioredis';
+import type { RedisClient } from '../store/redis.ts';
 
 /** Jobs that ended are kept for a while: a re-run of the step that added them then adds nothing. */
 export const keepJobs = {
@@ -9,7 +9,7 @@ export const keepJobs = {
 
 export interface QueueConnection {
   /** Stays the caller's. */
-  redis: Redis;
+  redis: RedisClient;
   /** The store's hash tag. */
   prefix: string;
   onError: (error: Error) => void;

@@ -50,7 +50,7 @@ const planSchema = z.discriminatedUnion('kind', [
     notBefore: z.number().exactOptional(),
     attempts: z.number().exactOptional(),
   }),
-  z.object({ kind: z.literal('wait'), until: z.number() }),
+  z.object({ kind: z.literal('wait'), until: z.number(), exact: z.literal(true).exactOptional() }),
   z.object({
     kind: z.literal('restart'),
     notBefore: z.number().exactOptional(),

@@ -1,27 +1,36 @@
+import type { ErrorCode } from '../errors.ts';
 import type { StageName } from '../model/order.ts';
 import { defaultPool } from '../model/target.ts';
 
-const minute = 60_000;
+const second = 1_000;
+const minute = 60 * second;
 const hour = 60 * minute;
 const day = 24 * hour;
 
-/** How a stage tries again. Times in milliseconds. */
+/** The delays between attempts, ms: before the second one, the third and so on; the last one repeats. */
+export type Pace = readonly number[];
+
+/** How something is tried again. */
 export interface RetryPolicy {
   /** Attempts that may fail before the order does. */
   attempts: number;
-  /** Delay before the second attempt; each further one is `factor` times longer, up to `cap`; jittered by ±20 %. */
-  first: number;
-  factor: number;
-  cap: number;
+  pace: Pace;
 }
 
 export interface Stage {
   name: StageName;
   /** Jobs one process works on at the same time. */
   concurrency: number;
+  /** The pace is of what has none of its own in `paces`. */
   retry: RetryPolicy;
   /** How long an order may be in the stage, waits included. */
   deadline: number;
+}
+
+/** Delays that double from `first` on, up to `cap`. */
+function doubling(first: number, cap: number): Pace {
+  const steps = Math.ceil(Math.log2(cap / first));
+  return [...Array.from({ length: steps }, (_, step) => first * 2 ** step), cap];
 }
 
 /** The pipeline as data, in the order of the way. */
@@ -29,33 +38,51 @@ export const stages: Record<StageName, Stage> = {
   validation: {
     name: 'validation',
     concurrency: 20,
-    retry: { attempts: 20, first: 5_000, factor: 2, cap: hour },
+    retry: { attempts: 40, pace: doubling(5 * second, hour) },
     deadline: 8 * day,
   },
   issuance: {
     name: 'issuance',
     concurrency: 20,
-    retry: { attempts: 20, first: 5_000, factor: 2, cap: hour },
+    retry: { attempts: 40, pace: doubling(5 * second, hour) },
     deadline: 7 * day,
   },
   deployment: {
     name: 'deployment',
     concurrency: 10,
-    retry: { attempts: 40, first: 5_000, factor: 2, cap: hour },
+    // A host may be away for a week.
+    retry: { attempts: 180, pace: doubling(5 * second, hour) },
     deadline: 14 * day,
   },
 };
 
 /**
- * New ACME orders after failed validations: 1 min, 10 min, 100 min, 1000 min, then daily, as Let's Encrypt's integration guide advises,
- * which also keeps inside its limit of five failed validations per name and hour.
+ * Kinds of failure that are tried again at a pace of their own, whatever the stage: a connection is soon back, a CA in trouble or a host that is down
+ * is not, and a host that lets nobody in may lock the account of whoever keeps asking.
  */
-export const restartPolicy: RetryPolicy = {
-  attempts: 6,
-  first: minute,
-  factor: 10,
-  cap: day,
-};
+export const paces: readonly { what: string; codes: readonly ErrorCode[]; pace: Pace }[] = [
+  { what: 'the way to the CA', codes: ['ca_unreachable', 'ca_bad_nonce'], pace: doubling(2 * second, hour / 2) },
+  { what: 'trouble of the CA', codes: ['ca_unavailable', 'ca_protocol_error'], pace: doubling(30 * second, hour) },
+  { what: 'a target that is away', codes: ['target_unreachable', 'target_timeout'], pace: doubling(15 * second, hour) },
+  {
+    what: 'a target that lets nobody in',
+    codes: ['ssh_login_refused', 'host_key_changed', 'access_denied', 'iis_missing'],
+    pace: doubling(minute, hour),
+  },
+];
+
+const paceByCode = new Map(paces.flatMap(({ codes, pace }) => codes.map((code) => [code, pace])));
+
+/** The pace at which a stage tries again what failed with a code. */
+export function paceOf(stage: StageName, code: ErrorCode): Pace {
+  return paceByCode.get(code) ?? stages[stage].retry.pace;
+}
+
+/**
+ * New ACME orders after failed validations: after 1, 10 and 100 minutes, then daily, as Let's Encrypt's integration guide advises
+ * (https://letsencrypt.org/docs/integration-guide/, "Retrying failures").
+ */
+export const restartPolicy: RetryPolicy = { attempts: 6, pace: [minute, 10 * minute, 100 * minute, day] };
 
 /** Queue jobs a process may crash on before the order fails: a worker that dies takes innocent jobs with it, so this is generous. */
 export const poisonLimit = 20;

@@ -42,8 +42,22 @@ export function startTargetWorker(handler: TargetHandler, settings: WorkerSettin
     return runs;
   }
 
+  /** Each as it failed; who may be on the target all the same stays in hand. */
+  async function failAll(
+    target: string,
+    failed: readonly { run: Run<'deployment'>; thrown: unknown }[],
+  ): Promise<void> {
+    if (failed.length === 0) return;
+    // One for all: orders that failed in one commit are tried again in one.
+    const jitter = settings.random();
+    const doubtful = await handler.inDoubt?.(target);
+    for (const { run, thrown } of failed)
+      await runner.fail(run, thrown, { jitter, inDoubt: doubtful?.has(run.order.id) ?? false });
+  }
+
   async function deployAll(target: string, runs: Run<'deployment'>[], signal: AbortSignal): Promise<void> {
     const byId = new Map(runs.map((run) => [run.order.id, run]));
+    const failed: { run: Run<'deployment'>; thrown: unknown }[] = [];
     const context = { clock, signal, log: log.child({ target, stage: 'deployment' }) };
     const outcomes = await handler.run(
       target,
@@ -54,12 +68,13 @@ export function startTargetWorker(handler: TargetHandler, settings: WorkerSettin
       const run = byId.get(outcome.id);
       if (!run) continue;
       const error = 'error' in outcome ? outcome.error : null;
-      const failed = error?.plan.kind === 'wait' ? 'wait' : 'failed';
+      const how = error?.plan.kind === 'wait' ? 'wait' : 'failed';
       const { kind = 'unknown' } = outcome;
-      metrics.deployments.inc({ kind, outcome: error ? failed : 'completed', code: error?.code ?? 'none' });
+      metrics.deployments.inc({ kind, outcome: error ? how : 'completed', code: error?.code ?? 'none' });
       if ('deployed' in outcome) await runner.succeed(run, outcome.deployed, outcome.also);
-      else await runner.fail(run, outcome.error);
+      else failed.push({ run, thrown: outcome.error });
     }
+    await failAll(target, failed);
   }
 
   /** One commit of all that is due. `lost` is aborted when another worker has the target meanwhile. */
@@ -80,7 +95,10 @@ export function startTargetWorker(handler: TargetHandler, settings: WorkerSettin
         log.warn({ target }, 'this worker was silent for too long: another one has the target');
         return 'lost';
       }
-      for (const run of runs) await runner.fail(run, thrown);
+      await failAll(
+        target,
+        runs.map((run) => ({ run, thrown })),
+      );
       if (runs.length === 0) log.warn({ err: thrown, target }, 'what an earlier run left is not made up for yet');
     }
     const next = await orders.nextDue(target);

@@ -1,11 +1,12 @@
 import { type Job, Worker } from 'bullmq';
-import type { Redis } from 'ioredis';
 import type { Logger } from '../logging.ts';
+import type { RedisClient } from '../store/redis.ts';
+import { connectionTrouble, passes } from '../store/redis-trouble.ts';
 import { type Pulse, startHeartbeat } from './heartbeat.ts';
 import { keepJobs } from './queues.ts';
 
 export interface WorkerConnection {
-  redis: Redis;
+  redis: RedisClient;
   prefix: string;
   log: Logger;
   /** How long a worker may be silent before others take its jobs, ms. */
@@ -56,7 +57,10 @@ export function startWorker<T>(
     ...keepJobs,
     settings: { backoffStrategy: (_attempts, _type, error) => (error instanceof AttemptFailed ? error.delay : 1_000) },
   });
-  worker.on('error', (error) => log.warn({ err: error, queue }, 'the worker met an error of Redis'));
+  worker.on('error', (error) => {
+    // Of Redis being away the process tells, once for all of its workers.
+    if (!passes(connectionTrouble(error))) log.warn({ err: error, queue }, 'the worker met an error of Redis');
+  });
   worker.on('stalled', (job) => log.warn({ job, queue }, 'a worker fell silent: its job is taken over'));
   const stopHeartbeat = startHeartbeat({ redis, prefix }, queue, pulse);
   return {

@@ -3,7 +3,9 @@ import { createAcmeConnections } from '#libs/acme/connections';
 import type { AcmeSession } from '#libs/acme/session';
 import { CertlineError } from '#libs/errors';
 import { type Account, caLabel } from '#libs/model/account';
+import type { CaLimits } from '#libs/model/ca-limits';
 import { createPrivateKeys } from '#libs/store/private-keys';
+import { createRequestPermits } from '#libs/store/request-permits';
 import type { SecretBox } from '#libs/store/secret-box';
 import { version } from '#libs/version';
 import type { Resources } from './resources.ts';
@@ -27,13 +29,23 @@ export function accountKeyName({ directory, email }: Pick<Account, 'directory' |
   return `account-key.${createHash('sha256').update(`${directory} ${email.toLowerCase()}`).digest('base64url')}`;
 }
 
-export function createAccountSessions(resources: Resources, box: SecretBox): AccountSessions {
-  const { store, clock, metrics, log } = resources;
+/** @param limits of the CAs, by directory URL */
+export function createAccountSessions(
+  resources: Resources,
+  box: SecretBox,
+  limits: ReadonlyMap<string, CaLimits>,
+): AccountSessions {
+  const { redis, store, clock, metrics, log } = resources;
   const privateKeys = createPrivateKeys(store.secrets, box);
   const connections = createAcmeConnections({
     clock,
     userAgentVersion: version,
     log,
+    permit: createRequestPermits({
+      ...{ redis, keys: store.keys, limits, clock },
+      waited: (directory, limit, seconds) =>
+        metrics.acmeRequestWait.observe({ ca: caLabel(directory), limit }, seconds),
+    }),
     observe(directory, operation, status, seconds) {
       const ca = caLabel(directory);
       metrics.acmeRequests.inc({ ca, operation, status: String(status) });

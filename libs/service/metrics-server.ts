@@ -1,5 +1,7 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { asCertlineError } from '#libs/errors';
+import { redisTrouble } from '#libs/store/redis-trouble';
 import type { Resources } from './resources.ts';
 
 export interface MetricsServer {
@@ -7,9 +9,9 @@ export interface MetricsServer {
   close(): Promise<void>;
 }
 
-/** Serves `/metrics`, `/healthz` (the process lives) and `/readyz` (Redis answers) for a process without an API. */
+/** Serves `/metrics`, `/healthz` (the process lives) and `/readyz` (Redis answers and takes writes) for a process without an API. */
 export async function startMetricsServer(
-  { metrics, store, durability }: Resources,
+  { metrics, ready, durability }: Resources,
   host: string,
   port: number,
 ): Promise<MetricsServer> {
@@ -22,15 +24,17 @@ export async function startMetricsServer(
       } else if (path === '/healthz')
         response.writeHead(200, { 'content-type': 'application/json' }).end('{"status":"ok"}');
       else if (path === '/readyz') {
-        await store.ping();
+        await ready();
         response
           .writeHead(200, { 'content-type': 'application/json' })
           .end(JSON.stringify({ status: 'ok', redis: durability }));
       } else response.writeHead(404).end();
     };
-    reply().catch(() =>
-      response.writeHead(503, { 'content-type': 'application/json' }).end('{"status":"unavailable"}'),
-    );
+    reply().catch((error: unknown) => {
+      const { code, message: detail } = redisTrouble(error) ?? asCertlineError(error);
+      const words = JSON.stringify({ status: 'unavailable', code, detail });
+      response.writeHead(503, { 'content-type': 'application/json' }).end(words);
+    });
   });
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {

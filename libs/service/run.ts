@@ -1,3 +1,5 @@
+import { errorCodes } from '#libs/error-codes';
+import { CertlineError } from '#libs/errors';
 import type { Logger } from '#libs/logging';
 
 /** A started part of a process. */
@@ -15,7 +17,9 @@ export async function runProcess(start: () => Promise<{ service: Service; log: L
   try {
     started = await start();
   } catch (error) {
-    process.stderr.write(`certline: ${error instanceof Error ? error.message : String(error)}\n`);
+    const words = error instanceof Error ? error.message : String(error);
+    const advice = error instanceof CertlineError ? ` (${error.code})\n  ${errorCodes[error.code].advice}` : '';
+    process.stderr.write(`certline: ${words}${advice}\n`);
     process.exit(1);
   }
   const { service, log } = started;

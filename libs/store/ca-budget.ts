@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
-import type { Redis } from 'ioredis';
 import type { CaLimitName, Claim, Rate } from '../model/ca-limits.ts';
 import type { Keys } from './keys.ts';
-import type { Command } from './redis.ts';
+import { streamLength } from './order-events.ts';
+import type { ParkingEvent } from './parking-events.ts';
+import type { Command, RedisClient } from './redis.ts';
 
 /** An order that is about to open an ACME order at a CA. */
 export interface BudgetRequest {
@@ -29,10 +30,14 @@ export interface CaBudget {
   take(request: BudgetRequest, maxWaitMs: number): Promise<Shortage | null>;
   /** What an order would have to wait for now. Takes nothing. */
   look(request: Pick<BudgetRequest, 'directory' | 'claims'>): Promise<Shortage | null>;
-  /** Counts a failed validation, once for each authorization URL. */
-  countFailure(directory: string, claim: Claim, url: string): Promise<void>;
-  /** Lets nobody take a claim for a time, since the CA says so. */
-  hold(directory: string, claim: Claim, forMs: number, words: string): Promise<void>;
+  /** Gives back the ACME order that an order was about to open, for the CA has refused to. What it took for its certificate it keeps. */
+  giveBackOrder(order: string): Promise<void>;
+  /** Counts what nobody takes, a failed validation for one, once for each URL. */
+  count(directory: string, claim: Claim, url: string): Promise<void>;
+  /** Lets nobody take a claim for a time, since the CA says so, and tells it as `event`. */
+  hold(directory: string, claim: Claim, forMs: number, words: string, event: ParkingEvent): Promise<void>;
+  /** What is held at the moment. */
+  held(): Promise<{ directory: string; limit: string }[]>;
   /** Whether a claim at the CA may be held. */
   hasHolds(directory: string): Promise<boolean>;
   /** What is left, from 1 to 0, of the most used one of a limit. */
@@ -57,13 +62,13 @@ function claimForScript({ limit, key, rate }: Claim): object {
 }
 
 /** The time as Redis has it, ms since the epoch: one clock for all workers, so that one that is wrong spoils nothing. */
-export async function redisTime(redis: Redis): Promise<number> {
+export async function redisTime(redis: RedisClient): Promise<number> {
   const [seconds = 0, micros = 0] = (await redis.time()).map(Number);
   return seconds * 1000 + Math.floor(micros / 1000);
 }
 
 /** @param time ms since the epoch */
-export function createCaBudget(redis: Redis, keys: Keys, time: () => Promise<number>): CaBudget {
+export function createCaBudget(redis: RedisClient, keys: Keys, time: () => Promise<number>): CaBudget {
   const countsOf = (directory: string, limit: CaLimitName): string => `${keys.caBudget(directory)}:${limit}`;
   const holdsOf = (directory: string): string => `${keys.caBudget(directory)}:holds`;
 
@@ -91,7 +96,11 @@ export function createCaBudget(redis: Redis, keys: Keys, time: () => Promise<num
     take: (request, maxWaitMs) => run(request, maxWaitMs, false),
     look: (request) => run({ ...request, order: '', epoch: 0 }, 0, true),
 
-    async countFailure(directory, { limit, key, rate }, url) {
+    async giveBackOrder(order) {
+      await redis.giveBackBudget(keys.caBudgetOrder(order), 'order');
+    },
+
+    async count(directory, { limit, key, rate }, url) {
       if (rate === null) return;
       const counts = countsOf(directory, limit);
       const now = String(await time());
@@ -103,17 +112,25 @@ export function createCaBudget(redis: Redis, keys: Keys, time: () => Promise<num
         ['ZADD', counts, 'XX', 'LT', String(Number(now) + rate.windowMs), key],
         ['PEXPIRE', counts, String(lifeMs)],
       ];
-      const once = createHash('sha256').update(url).digest('base64url');
-      await redis.placeOnce(keys.failedValidation(once), '1', String(lifeMs), JSON.stringify(commands));
+      const once = createHash('sha256').update(`${url} ${limit} ${key}`).digest('base64url');
+      await redis.placeOnce(keys.countedOnce(once), '1', String(lifeMs), JSON.stringify(commands));
     },
 
-    async hold(directory, { limit, key }, forMs, words) {
-      const until = Math.ceil((await time()) + forMs);
-      const holds = holdsOf(directory);
-      const held = Number((await redis.hget(holds, `${limit} ${key}`))?.split(' ')[0] ?? 0);
-      if (held >= until && held <= until - forMs + lifeMs) return;
-      await redis.hset(holds, `${limit} ${key}`, `${until} ${words.slice(0, mostWords)}`);
-      await redis.pexpire(holds, lifeMs);
+    async hold(directory, { limit, key }, forMs, words, event) {
+      const now = await time();
+      await redis.holdBudget(
+        ...[holdsOf(directory), keys.heldCaLimits, keys.events],
+        ...[`${limit} ${key}`, String(now), String(Math.ceil(now + forMs)), words.slice(0, mostWords), String(lifeMs)],
+        ...[`${limit} ${directory}`, JSON.stringify(event), String(streamLength)],
+      );
+    },
+
+    async held() {
+      const members = await redis.zrangebyscore(keys.heldCaLimits, `(${await time()}`, '+inf');
+      return members.map((member) => {
+        const [limit = '', directory = ''] = member.split(' ');
+        return { directory, limit };
+      });
     },
 
     hasHolds: async (directory) => (await redis.exists(holdsOf(directory))) === 1,

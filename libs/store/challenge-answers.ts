@@ -1,5 +1,5 @@
-import type { Redis } from 'ioredis';
 import type { Keys } from './keys.ts';
+import type { RedisClient } from './redis.ts';
 
 /** Answers to http-01 challenges: key authorizations by token, which every API process serves. Saves of orders put and delete them. */
 export interface ChallengeAnswers {
@@ -9,7 +9,7 @@ export interface ChallengeAnswers {
   drop(token: string): Promise<void>;
 }
 
-export function createChallengeAnswers(redis: Redis, keys: Keys): ChallengeAnswers {
+export function createChallengeAnswers(redis: RedisClient, keys: Keys): ChallengeAnswers {
   return {
     get: (token) => redis.get(keys.challenge(token)),
     async try(token, keyAuthorization, lifeMs) {

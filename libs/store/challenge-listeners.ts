@@ -1,5 +1,5 @@
-import type { Redis } from 'ioredis';
 import type { Keys } from './keys.ts';
+import type { RedisClient } from './redis.ts';
 
 /** How long an order may be silent, ms, before a listener on a host ends by itself: whoever wanted it may have died. */
 const lifeMs = 300_000;
@@ -13,7 +13,7 @@ export interface ChallengeListeners {
   isWanted(order: string, target: string): Promise<boolean>;
 }
 
-export function createChallengeListeners(redis: Redis, keys: Keys): ChallengeListeners {
+export function createChallengeListeners(redis: RedisClient, keys: Keys): ChallengeListeners {
   return {
     async want(order, target) {
       await redis.set(keys.challengeListener(order, target), 'wanted', 'PX', lifeMs);

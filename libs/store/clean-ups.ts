@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
-import type { Redis } from 'ioredis';
 import { z } from 'zod';
 import type { Keys } from './keys.ts';
+import type { RedisClient } from './redis.ts';
 
 const common = {
   /** The order that wrote it; `test` for that of a credential. */
@@ -78,7 +78,7 @@ const read = (text: string): CleanUp | null =>
 /** After this long, ms, an entry that cannot be read is looked at again: the version that wrote it may be back. */
 const unreadableMs = 3_600_000;
 
-export function createCleanUps(redis: Redis, keys: Keys): CleanUps {
+export function createCleanUps(redis: RedisClient, keys: Keys): CleanUps {
   const isWanted = async (one: CleanUp): Promise<boolean> => (await redis.scard(keys.written(writtenName(one)))) > 0;
   return {
     async due(now, limit) {

@@ -1,10 +1,9 @@
-import type { Redis } from 'ioredis';
 import { z } from 'zod';
 import { type DriftFinding, type DriftReport, driftReportSchema, type driftStates } from '../model/drift.ts';
 import type { Keys } from './keys.ts';
 import { streamLength } from './order-events.ts';
 import { pageOf } from './paging.ts';
-import type { Command } from './redis.ts';
+import type { Command, RedisClient } from './redis.ts';
 import { targetEvent } from './target-events.ts';
 
 type DriftState = (typeof driftStates)[number];
@@ -42,7 +41,7 @@ const findingSchema = driftReportSchema.omit({ since: true });
 const timesSchema = z.array(z.number());
 const states: readonly DriftState[] = driftReportSchema.shape.state.options;
 
-export function createDriftReports(redis: Redis, keys: Keys): DriftReports {
+export function createDriftReports(redis: RedisClient, keys: Keys): DriftReports {
   async function get(target: string): Promise<DriftReport | null> {
     const [document, since] = await redis.hmget(keys.drift(target), 'document', 'since');
     if (!document) return null;

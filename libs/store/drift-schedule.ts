@@ -1,5 +1,5 @@
-import type { Redis } from 'ioredis';
 import type { Keys } from './keys.ts';
+import type { RedisClient } from './redis.ts';
 
 /** When each target is looked at next. Times are ms since the epoch. Doing anything twice is harmless. */
 export interface DriftSchedule {
@@ -22,7 +22,7 @@ export interface DriftSchedule {
 /** Targets in one command. */
 const batch = 1_000;
 
-export function createDriftSchedule(redis: Redis, keys: Keys): DriftSchedule {
+export function createDriftSchedule(redis: RedisClient, keys: Keys): DriftSchedule {
   return {
     due: (now, limit) => redis.zrangebyscore(keys.driftSchedule, '-inf', now, 'LIMIT', 0, limit),
     async put(target, at) {
@@ -31,7 +31,7 @@ export function createDriftSchedule(redis: Redis, keys: Keys): DriftSchedule {
     async sooner(target, at) {
       await redis.zadd(keys.driftSchedule, 'XX', 'LT', String(at), target);
     },
-    missing: () => redis.zdiff(2, keys.targets, keys.driftSchedule),
+    missing: () => redis.zdiff(2, [keys.targets, keys.driftSchedule]),
     async add(times) {
       for (let from = 0; from < times.length; from += batch) {
         const some = times.slice(from, from + batch).flatMap(({ target, at }) => [String(at), target]);
@@ -40,7 +40,7 @@ export function createDriftSchedule(redis: Redis, keys: Keys): DriftSchedule {
     },
     after: (at) => redis.zrangebyscore(keys.driftSchedule, `(${at}`, '+inf'),
     async prune() {
-      const gone = await redis.zdiff(2, keys.driftSchedule, keys.targets);
+      const gone = await redis.zdiff(2, [keys.driftSchedule, keys.targets]);
       if (gone.length > 0) await redis.zrem(keys.driftSchedule, ...gone);
     },
   };

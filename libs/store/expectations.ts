@@ -1,7 +1,6 @@
-import type { Redis } from 'ioredis';
 import { type Expectation, expectationSchema } from '../model/drift.ts';
 import type { Keys } from './keys.ts';
-import type { Command } from './redis.ts';
+import type { Command, RedisClient } from './redis.ts';
 
 /** What each target should have: one expectation per place, kept from a deployment until another one changes the place. */
 export interface ExpectationStore {
@@ -48,7 +47,7 @@ function inBatches<T>(items: readonly T[]): T[][] {
   return Array.from({ length: Math.ceil(items.length / batch) }, (_, at) => items.slice(at * batch, (at + 1) * batch));
 }
 
-export function createExpectations(redis: Redis, keys: Pick<Keys, 'expectations'>): ExpectationStore {
+export function createExpectations(redis: RedisClient, keys: Pick<Keys, 'expectations'>): ExpectationStore {
   const fieldsOf = (some: readonly Expectation[]): string[] => some.flatMap((one) => [one.place, JSON.stringify(one)]);
   return {
     recording: (target, expectations) =>

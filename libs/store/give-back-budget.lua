@@ -1,17 +1,23 @@
--- Gives back what an order has taken of its CA's budget for a certificate, and its turns, since it will not have one.
--- KEYS[1] what the order has taken, as `take-budget.lua` keeps it: the counts have the same hash tag. A copy of this call finds nothing.
-local taken = redis.call('HGETALL', KEYS[1])
+-- Gives back what an order has taken of its CA's budget: for a certificate, with its turns, since it will not have one; or its ACME order alone, which
+-- the CA has refused to open.
+-- KEYS[1] what the order has taken, as `take-budget.lua` keeps it: the counts have the same hash tag; ARGV[1] 'certificate' or 'order'
+-- A copy of this call finds nothing.
+local taken, what = redis.call('HGETALL', KEYS[1]), ARGV[1]
 local prefix = redis.call('HGET', KEYS[1], 'prefix')
+local function uncount(limit, key, interval)
+  local counts = prefix .. ':' .. limit
+  if redis.call('ZSCORE', counts, key) then redis.call('ZINCRBY', counts, '-' .. interval, key) end
+end
 for i = 1, #taken, 2 do
-  local field, line = string.gsub(taken[i], '^turn ', '')
-  local limit, key = string.match(field, '^(%S+) (.+)$')
-  if limit then
-    local counts = prefix .. ':' .. limit
-    if line > 0 then
-      redis.call('ZREM', counts .. ':line:' .. key, KEYS[1])
-    elseif redis.call('ZSCORE', counts, key) then
-      redis.call('ZINCRBY', counts, '-' .. taken[i + 1], key)
-    end
+  local field, value = taken[i], taken[i + 1]
+  local kind, limit, key = string.match(field, '^(%l+) (%S+) (.+)$')
+  if kind == 'once' and what == 'order' then
+    uncount(limit, key, value)
+    redis.call('HDEL', KEYS[1], field, 'epoch')
+  elseif kind == 'turn' and what == 'certificate' then
+    redis.call('ZREM', prefix .. ':' .. limit .. ':line:' .. key, KEYS[1])
+  elseif kind == 'kept' and what == 'certificate' then
+    uncount(limit, key, value)
   end
 end
-return redis.call('DEL', KEYS[1])
+return what == 'certificate' and redis.call('DEL', KEYS[1]) or 0

@@ -7,6 +7,17 @@ export interface Keys {
   orders: string;
   ordersByStatus(status: string): string;
   ordersByName(name: string): string;
+  /** Failed orders by the code of their error, by account, and by the targets they were to be deployed to. */
+  failedByCode(code: string): string;
+  failedByAccount(account: string): string;
+  failedByTarget(target: string): string;
+  bulkRetry(id: string): string;
+  /** Orders that wait for their turn in a bulk retry. */
+  bulkRetryWaiting(id: string): string;
+  /** A hash from order to what became of it in a bulk retry. */
+  bulkRetryResults(id: string): string;
+  /** Bulk retries that are not done, by when their next order is due. */
+  runningBulkRetries: string;
   /** Unfinished orders by the time the reconciler ought to look at them: the outbox. */
   openOrders: string;
   /** Orders held until an account or a credential is mended. */
@@ -21,6 +32,8 @@ export interface Keys {
   targetOrders(target: string): string;
   /** Unfinished orders with a challenge that the host of a target answers, whatever their stage. */
   answeringOrders(target: string): string;
+  /** Unfinished orders that an API key has placed, where it may have so many only. */
+  ordersPlacedBy(key: string): string;
   /** Unfinished orders with a challenge that a credential is for, whatever their stage. */
   credentialOrders(credential: string): string;
   idempotency(key: string): string;
@@ -34,12 +47,20 @@ export interface Keys {
   secret(name: string): string;
   /** A hash from the id of a master key to something sealed with it. */
   masterKeys: string;
+  /** There while a backup is put back: nothing else is true then. */
+  restoring: string;
+  /** Processes with master keys, by the time until which they are believed to be there. */
+  keyHolders: string;
+  /** A hash from the id of a master key to the number of secrets that are to be sealed with another. */
+  secretsLeft: string;
   account(id: string): string;
   accounts: string;
   accountByContact: string;
   target(id: string): string;
   targets: string;
   targetByName: string;
+  /** A hash from target to pool. */
+  targetPools: string;
   /** A hash from place of a target to what should be there. */
   expectations(target: string): string;
   /** What the last look at a target found. */
@@ -67,10 +88,12 @@ export interface Keys {
   challengeListener(order: string, target: string): string;
   /** What precedes the names of the counts of a limit: sorted sets, see `take-budget.lua`. */
   caBudget(directory: string): string;
+  /** Limits of CAs that are held since the CA said so, by the end of that. */
+  heldCaLimits: string;
   /** What an order has taken of the budget of its CA. */
   caBudgetOrder(order: string): string;
-  /** There when a failed validation was counted. */
-  failedValidation(url: string): string;
+  /** There when what nobody asks for, a failed validation for one, was counted. */
+  countedOnce(what: string): string;
   /** There while a CA takes another certificate for a set of names for a renewal. */
   issuedNames(set: string): string;
   lease(name: string): string;
@@ -89,6 +112,13 @@ export function createKeys(namespace: string): Keys {
     orders: `${tag}:orders`,
     ordersByStatus: under('orders:status'),
     ordersByName: under('orders:name'),
+    failedByCode: under('orders:failed:code'),
+    failedByAccount: under('orders:failed:account'),
+    failedByTarget: under('orders:failed:target'),
+    bulkRetry: under('bulk-retry'),
+    bulkRetryWaiting: under('bulk-retry:waiting'),
+    bulkRetryResults: under('bulk-retry:results'),
+    runningBulkRetries: `${tag}:bulk-retries:running`,
     openOrders: `${tag}:orders:open`,
     parkedOrders: under('orders:parked'),
     parked: under('parked'),
@@ -96,6 +126,7 @@ export function createKeys(namespace: string): Keys {
     undo: under('undo'),
     targetOrders: under('orders:target'),
     answeringOrders: under('orders:answering'),
+    ordersPlacedBy: under('orders:placed-by'),
     credentialOrders: under('orders:credential'),
     idempotency: under('idempotency'),
     events: `${tag}:events`,
@@ -107,12 +138,16 @@ export function createKeys(namespace: string): Keys {
     chain: under('chain'),
     secret: under('secret'),
     masterKeys: `${tag}:master-keys`,
+    restoring: `${tag}:restoring`,
+    keyHolders: `${tag}:master-keys:holders`,
+    secretsLeft: `${tag}:master-keys:left`,
     account: under('account'),
     accounts: `${tag}:accounts`,
     accountByContact: `${tag}:accounts:contact`,
     target: under('target'),
     targets: `${tag}:targets`,
     targetByName: `${tag}:targets:name`,
+    targetPools: `${tag}:targets:pool`,
     expectations: under('expectations'),
     drift: under('drift'),
     drifts: `${tag}:drifts`,
@@ -130,8 +165,9 @@ export function createKeys(namespace: string): Keys {
     written: under('written'),
     challengeListener: (order, target) => `${tag}:challenge-listener:${order}.${target}`,
     caBudget: under('ca-budget'),
+    heldCaLimits: `${tag}:ca-budget-held`,
     caBudgetOrder: under('ca-budget-order'),
-    failedValidation: under('failed-validation'),
+    countedOnce: under('counted-once'),
     issuedNames: under('issued-names'),
     lease: under('lease'),
   };

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import type { Redis } from 'ioredis';
 import type { Keys } from './keys.ts';
+import type { RedisClient } from './redis.ts';
 
 /** Leases for what only one process ought to do at a time. Two doing it all the same must do no harm: a lease may lapse. */
 export interface Leases {
@@ -19,10 +19,13 @@ if holder and holder ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1`;
 
-export function createLeases(redis: Redis, keys: Keys): Leases {
+export function createLeases(redis: RedisClient, keys: Keys): Leases {
   async function take(name: string, ms: number): Promise<string | null> {
     const holder = randomUUID();
-    return (await redis.set(keys.lease(name), holder, 'PX', ms, 'NX')) === null ? null : holder;
+    if ((await redis.set(keys.lease(name), holder, 'PX', ms, 'NX')) !== null) return holder;
+    // The clock of Redis was set back: a lease would last for as long as that.
+    if ((await redis.pttl(keys.lease(name))) > ms) await redis.pexpire(keys.lease(name), ms);
+    return null;
   }
 
   return {

@@ -1,10 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Redis } from 'ioredis';
 import { z } from 'zod';
 import { type Order, orderStatuses, stageNames } from '../model/order.ts';
+import { type BulkRetryEvent, bulkRetryEventSchema } from './bulk-retry-events.ts';
 import type { Keys } from './keys.ts';
 import { type ParkingEvent, parkingEventSchema } from './parking-events.ts';
-import type { Command } from './redis.ts';
+import type { Command, RedisClient } from './redis.ts';
 import { type TargetEvent, targetEventSchema } from './target-events.ts';
 
 /** Kinds of event in the life of an order. */
@@ -56,34 +56,30 @@ const feedRestMs = 50;
 /** The commands that record events together with the save of their order. */
 export function orderEventCommands(keys: Keys, order: Order, events: OrderEventInput[]): Command[] {
   if (events.length === 0) return [];
-  const lines = events.map((event, index) => {
-    const { id: orderId, status, epoch, version } = order;
-    return JSON.stringify({
-      id: `${version}-${index}`,
-      order: orderId,
-      status,
-      epoch,
-      ...event,
-    } satisfies OrderEvent);
-  });
-  const history = keys.orderHistory(order.id);
+  const { id, status, epoch, version } = order;
+  const told = events.map((event, index) => ({ id: `${version}-${index}`, status, ...event }));
+  // Whose history it is its key says, and most orders have but one epoch: a third of a line, of which there are ten to an order.
+  const inHistory = told.map((event) => JSON.stringify(epoch === 1 ? event : { epoch, ...event }));
+  const history = keys.orderHistory(id);
   return [
-    ['RPUSH', history, ...lines],
+    ['RPUSH', history, ...inHistory],
     ['LTRIM', history, String(-historyLength), '-1'],
-    ...lines.map((line): Command => ['XADD', keys.events, 'MAXLEN', '~', String(streamLength), '*', 'event', line]),
+    ...told.map((event): Command => {
+      const line = JSON.stringify({ order: id, epoch, ...event } satisfies OrderEvent);
+      return ['XADD', keys.events, 'MAXLEN', '~', String(streamLength), '*', 'event', line];
+    }),
   ];
 }
 
-const parseEvent = (line: string): OrderEvent => orderEventSchema.parse(JSON.parse(line));
-
 /** What happened to an order so far, oldest first. */
-export async function readHistory(redis: Redis, keys: Keys, orderId: string): Promise<OrderEvent[]> {
-  return (await redis.lrange(keys.orderHistory(orderId), 0, -1)).map(parseEvent);
+export async function readHistory(redis: RedisClient, keys: Keys, order: string): Promise<OrderEvent[]> {
+  const lines = await redis.lrange(keys.orderHistory(order), 0, -1);
+  return lines.map((line) => orderEventSchema.parse({ order, epoch: 1, ...JSON.parse(line) }));
 }
 
-/** An event of the stream: of an order, of a target, or of an account or credential. */
-export type StreamEvent = OrderEvent | TargetEvent | ParkingEvent;
-const streamEventSchema = z.union([orderEventSchema, targetEventSchema, parkingEventSchema]);
+/** An event of the stream: of an order, of a target, of an account or credential, or of a bulk retry. */
+export type StreamEvent = OrderEvent | TargetEvent | ParkingEvent | BulkRetryEvent;
+const streamEventSchema = z.union([orderEventSchema, targetEventSchema, parkingEventSchema, bulkRetryEventSchema]);
 
 /** A reader of events as they happen, over a connection of its own, shared by all of its listeners. */
 export interface EventFeed {
@@ -94,7 +90,7 @@ export interface EventFeed {
 }
 
 /** Starts reading at the stream's end. `redis` is closed with the feed. */
-export function createEventFeed(redis: Redis, keys: Keys, onError: (error: unknown) => void): EventFeed {
+export function createEventFeed(redis: RedisClient, keys: Keys, onError: (error: unknown) => void): EventFeed {
   const listeners = new Set<(event: StreamEvent) => void>();
   let open = true;
 

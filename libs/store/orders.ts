@@ -1,6 +1,5 @@
-import { createHash, randomUUID } from 'node:crypto';
-import type { Redis } from 'ioredis';
 import { CertlineError } from '../errors.ts';
+import { hasNoCertificate } from '../model/ca-limits.ts';
 import { answeringTargets, credentialsOf } from '../model/challenge-method.ts';
 import {
   activeStage,
@@ -12,15 +11,17 @@ import {
   orderSchema,
   targetsOf,
 } from '../model/order.ts';
+import { failedOrderCommands } from './failed-orders.ts';
+import { filteredPage } from './filtered-pages.ts';
+import { type Idempotency, idHeld, madeBy, onceFor } from './idempotency.ts';
 import type { Keys } from './keys.ts';
 import { type OrderEventInput, orderEventCommands } from './order-events.ts';
-import { pageOf } from './paging.ts';
+import { type OrderFilter, pageFilter } from './order-filter.ts';
 import { presentedCommands } from './presented.ts';
 import { recordEvents } from './record-events.ts';
-import type { Command } from './redis.ts';
+import type { Command, RedisClient } from './redis.ts';
+import { newWrite } from './write-token.ts';
 
-const day = 86_400_000;
-const idempotencyLife = 7 * day;
 /** How long after it became due an order without progress is looked at by the reconciler. */
 export const reconcileGraceMs = 5_000;
 
@@ -29,17 +30,10 @@ export interface OrderPage {
   cursor: string | null;
 }
 
-export interface OrderFilter {
-  status?: OrderStatus | undefined;
-  name?: string | undefined;
-  cursor?: string | undefined;
-  limit: number;
-}
-
-/** A client's word for one request, which it may send more than once. */
-export interface Idempotency {
+/** What an API key may have at a time. */
+export interface OpenOrderLimit {
   key: string;
-  body: string;
+  most: number;
 }
 
 /** Orders in Redis: the state machine of the pipeline. Every change is a compare-and-set on `version`. */
@@ -48,9 +42,16 @@ export interface OrderStore {
   placedWith(idempotency: Idempotency): Promise<Order | null>;
   /**
    * Stores a new order with its indexes in one step. With an idempotency key the order that came first under it is answered;
-   * throws `idempotency_key_reused` when that one had another body.
+   * throws `idempotency_key_reused` when that one had another body. With a limit it counts as one of the key until it has ended; throws
+   * `too_many_open_orders` when the key has as many.
    */
-  place(order: Order, idempotency?: Idempotency): Promise<{ order: Order; created: boolean }>;
+  place(
+    order: Order,
+    idempotency?: Idempotency,
+    limit?: OpenOrderLimit | null,
+  ): Promise<{ order: Order; created: boolean }>;
+  /** Throws `too_many_open_orders` when there is no room: a look before work that would be for nothing. */
+  requireRoom(limit: OpenOrderLimit): Promise<void>;
   get(id: string): Promise<Order | null>;
   /** The orders of a rollout's targets by id, without those that are deployed: at the end of a large one only a few are read. */
   openParts(whole: Order): Promise<Map<string, Order>>;
@@ -61,8 +62,10 @@ export interface OrderStore {
     events: OrderEventInput[],
     also?: readonly Command[],
   ): Promise<T | null>;
-  /** Newest first. */
-  list(filter: OrderFilter): Promise<OrderPage>;
+  /** Newest first. With several conditions a page may have fewer orders than `limit` though it is not the last. */
+  list(filter: OrderFilter & { cursor?: string | undefined; limit: number }): Promise<OrderPage>;
+  /** Ids of the newest `limit` failed orders of a filter, and whether there are more. */
+  failed(filter: Omit<OrderFilter, 'status'>, limit: number): Promise<{ ids: string[]; more: boolean }>;
   count(status: OrderStatus): Promise<number>;
   /** Ids of unfinished orders that ought to be looked at by `now`, the longest overdue first. */
   overdue(now: number, limit: number): Promise<string[]>;
@@ -88,13 +91,12 @@ export interface OrderStore {
   parked(on: string): Promise<string[]>;
 }
 
-const sha256 = (text: string): string => createHash('sha256').update(text).digest('base64url');
-
-/** The sets of what an order must not lose before it has ended. */
-function usedBy(keys: Keys, { request, partOf }: Order): string[] {
+/** The sets that an order is in until it has ended: of what it must not lose, and of the key that placed it. */
+function usedBy(keys: Keys, { request, partOf, placedBy }: Order): string[] {
   const targets = targetsOf(request.deploy).map(keys.targetOrders);
   // A part of a rollout validates nothing.
   if (partOf !== null) return targets;
+  if (placedBy !== undefined) targets.push(keys.ordersPlacedBy(placedBy));
   const answering = answeringTargets(request).map(keys.answeringOrders);
   return [...targets, ...answering, ...credentialsOf(request).map(keys.credentialOrders)];
 }
@@ -120,7 +122,10 @@ function indexCommands(keys: Keys, order: Order, previous: Order | null): Comman
   else if (previous) commands.push(['ZREM', keys.openOrders, id]);
   if (order.parkedOn !== null) commands.push(['SADD', keys.parkedOrders(order.parkedOn), id]);
   else if (previous?.parkedOn) commands.push(['SREM', keys.parkedOrders(previous.parkedOn), id]);
-  commands.push(...presentedCommands(keys, order, previous));
+  commands.push(...presentedCommands(keys, order, previous), ...failedOrderCommands(keys, order, previous));
+  // Nobody finalizes it any more; of one that a worker has in hand a certificate may come yet.
+  if (order.status === 'cancelled' && previous?.status === 'validated' && previous.signing && !previous.startedAt)
+    commands.push(['DEL', keys.secret(previous.signing.privateKey)]);
   const { deploy } = order.request;
   const ended = isFinal(order);
   if (ended !== (previous === null || isFinal(previous)))
@@ -138,12 +143,18 @@ function dueNow(order: Order): string {
 }
 
 function recordCommand(keys: Keys, order: Order, write: string): Command {
-  const { version, epoch, status } = order;
-  const fields = ['version', String(version), 'epoch', String(epoch), 'status', status, 'write', write];
-  return ['HSET', keys.order(order.id), ...fields, 'document', JSON.stringify(order)];
+  const fields = ['version', String(order.version), 'write', write, 'document', JSON.stringify(order)];
+  return ['HSET', keys.order(order.id), ...fields];
 }
 
-export function createOrderStore(redis: Redis, keys: Keys): OrderStore {
+function tooManyOpen(limit: OpenOrderLimit | null): CertlineError {
+  return new CertlineError(
+    'too_many_open_orders',
+    `the API key has ${limit?.most} unfinished orders, and may have no more`,
+  );
+}
+
+export function createOrderStore(redis: RedisClient, keys: Keys): OrderStore {
   async function get(id: string): Promise<Order | null> {
     const document = await redis.hget(keys.order(id), 'document');
     return document === null ? null : orderSchema.parse(JSON.parse(document));
@@ -154,12 +165,8 @@ export function createOrderStore(redis: Redis, keys: Keys): OrderStore {
     return orders.filter((order) => order !== null);
   }
 
-  /** The order of an idempotency key, by what the key holds. */
-  async function earlier(held: string, body: string): Promise<Order> {
-    const [id = '', itsBody] = held.split(' ');
-    if (itsBody !== sha256(body)) {
-      throw new CertlineError('idempotency_key_reused', `this Idempotency-Key placed ${id} with another body`);
-    }
+  /** The order that an idempotency key has placed. */
+  async function earlier(id: string): Promise<Order> {
     const order = await get(id);
     if (order === null) throw new CertlineError('not_found', `${id}, placed with this Idempotency-Key, is gone`);
     return order;
@@ -173,36 +180,42 @@ export function createOrderStore(redis: Redis, keys: Keys): OrderStore {
       return new Map((await getMany(open)).map((part) => [part.id, part]));
     },
 
-    async placedWith({ key, body }) {
-      const held = await redis.get(keys.idempotency(sha256(key)));
-      return held === null ? null : earlier(held, body);
+    async placedWith(idempotency) {
+      const id = await madeBy(redis, keys, idempotency);
+      return id === null ? null : earlier(id);
     },
 
-    async place(order, idempotency) {
-      const first = { ...order, version: 1 };
-      const write = randomUUID();
+    async place(order, idempotency, limit = null) {
+      const first = { ...order, version: 1, ...(limit === null ? {} : { placedBy: limit.key }) };
+      const write = newWrite();
       const placed: OrderEventInput = {
         type: 'order_placed',
         at: order.createdAt,
       };
-      const commands = [
+      const commands = JSON.stringify([
         recordCommand(keys, first, write),
         ...indexCommands(keys, first, null),
         ...orderEventCommands(keys, first, [placed]),
-      ];
-      if (!idempotency) {
-        await redis.commit(keys.order(order.id), '', write, JSON.stringify(commands));
-        return { order: first, created: true };
-      }
-      const mine = `${order.id} ${sha256(idempotency.body)}`;
-      const key = keys.idempotency(sha256(idempotency.key));
-      const counts = await redis.placeOnce(key, mine, String(idempotencyLife), JSON.stringify(commands));
-      if (counts === mine) return { order: first, created: true };
-      return { order: await earlier(counts, idempotency.body), created: false };
+      ]);
+      const once = idempotency ? onceFor(keys, idempotency, order.id) : null;
+      const mine = once?.[1] ?? '';
+      let counts: string | null = mine;
+      if (limit !== null) {
+        const open = [keys.ordersPlacedBy(limit.key), String(limit.most)] as const;
+        counts = await redis.placeWithin(...open, keys.order(order.id), commands, ...(once ?? []));
+      } else if (once === null) await redis.commit(keys.order(order.id), '', write, commands);
+      else counts = await redis.placeOnce(...once, commands);
+      if (counts === null) throw tooManyOpen(limit);
+      if (!idempotency || counts === mine) return { order: first, created: true };
+      return { order: await earlier(idHeld(counts, idempotency)), created: false };
+    },
+
+    async requireRoom(limit) {
+      if ((await redis.scard(keys.ordersPlacedBy(limit.key))) >= limit.most) throw tooManyOpen(limit);
     },
 
     async save(previous, next, events, also = []) {
-      const write = randomUUID();
+      const write = newWrite();
       const saved = { ...next, version: previous.version + 1 };
       const commands = [
         recordCommand(keys, saved, write),
@@ -212,23 +225,26 @@ export function createOrderStore(redis: Redis, keys: Keys): OrderStore {
       ];
       const done = await redis.commit(keys.order(next.id), String(previous.version), write, JSON.stringify(commands));
       if (done !== 1) return null;
-      // It never came to finalize. When this is lost it stays counted, which costs time and breaks no limit.
-      const isOver = saved.status === 'failed' || saved.status === 'cancelled';
-      if (isOver && saved.stage === 'validation') {
-        await redis.giveBackBudget(keys.caBudgetOrder(saved.id)).catch(() => 0);
-      }
+      // When this is lost it stays counted, which costs time and breaks no limit.
+      if (hasNoCertificate(saved))
+        await redis.giveBackBudget(keys.caBudgetOrder(saved.id), 'certificate').catch(() => 0);
       return saved;
     },
 
-    async list({ status, name, cursor, limit }) {
-      // The smallest index that fits; a second condition is checked on the records.
-      const index = name !== undefined ? keys.ordersByName(name) : status ? keys.ordersByStatus(status) : keys.orders;
-      const page = await pageOf(redis, index, cursor, limit);
-      const orders = await getMany(page.ids);
-      return {
-        orders: orders.filter((order) => status === undefined || order.status === status),
-        cursor: page.cursor,
-      };
+    async list({ cursor, limit, ...filter }) {
+      const page = await filteredPage(redis, pageFilter(keys, filter), cursor, limit);
+      return { orders: await getMany(page.ids), cursor: page.cursor };
+    },
+
+    async failed(filter, limit) {
+      const ids: string[] = [];
+      for (let cursor: string | null | undefined; cursor !== null && ids.length <= limit; ) {
+        const conditions = pageFilter(keys, { ...filter, status: 'failed' });
+        const page = await filteredPage(redis, conditions, cursor, limit + 1 - ids.length);
+        ids.push(...page.ids);
+        cursor = page.cursor;
+      }
+      return { ids: ids.slice(0, limit), more: ids.length > limit };
     },
 
     count: (status) => redis.zcard(keys.ordersByStatus(status)),

@@ -1,4 +1,4 @@
-import type { Redis } from 'ioredis';
+import type { RedisClient } from './redis.ts';
 
 export interface Page {
   ids: string[];
@@ -10,32 +10,16 @@ export interface Page {
  * A page of a sorted set, highest score first. The cursor is `<score>.<id>` of the last row, so that rows that come or go between two
  * pages neither hide nor repeat others. An unknown cursor answers from its score on.
  */
-export async function pageOf(redis: Redis, index: string, cursor: string | undefined, limit: number): Promise<Page> {
-  const [, score, lastId] = /^(\d+)\.(.+)$/.exec(cursor ?? '') ?? [];
-  const rows: { id: string; score: string }[] = [];
-  // Rows of the cursor's own score come again: more are read than asked for, until the page and one row beyond it are there.
-  for (let offset = 0; rows.length <= limit; ) {
-    const chunk = await redis.zrevrangebyscore(
-      index,
-      score ?? '+inf',
-      '-inf',
-      'WITHSCORES',
-      'LIMIT',
-      offset,
-      limit + 1,
-    );
-    for (let i = 0; i + 1 < chunk.length; i += 2) {
-      const row = { id: chunk[i] ?? '', score: chunk[i + 1] ?? '' };
-      const seen = lastId !== undefined && row.score === score && row.id >= lastId;
-      if (!seen) rows.push(row);
-    }
-    if (chunk.length < 2 * (limit + 1)) break;
-    offset += limit + 1;
-  }
-  const page = rows.slice(0, limit);
-  const last = page.at(-1);
-  return {
-    ids: page.map(({ id }) => id),
-    cursor: rows.length > limit && last ? `${last.score}.${last.id}` : null,
-  };
+export async function pageOf(
+  redis: RedisClient,
+  index: string,
+  cursor: string | undefined,
+  limit: number,
+): Promise<Page> {
+  const [, score = '', lastId = ''] = /^(\d+)\.(.+)$/.exec(cursor ?? '') ?? [];
+  // With one row beyond the page, which tells that there is a next one.
+  const rows = await redis.pageAfter(index, String(limit + 1), score, lastId);
+  const ids = rows.filter((_, at) => at % 2 === 0);
+  const page = ids.slice(0, limit);
+  return { ids: page, cursor: ids.length > limit ? `${rows[2 * limit - 1]}.${page.at(-1)}` : null };
 }

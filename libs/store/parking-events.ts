@@ -1,10 +1,14 @@
 import { z } from 'zod';
 import type { Account } from '../model/account.ts';
 
-/** What is told of accounts and credentials: from `…_parked` on their orders are held, until `…_resumed`. */
+/**
+ * What is told of accounts and credentials: from `…_parked` on their orders are held, until `…_resumed`. `account_limited`: the CA has told an order of
+ * the account to wait, and those that count for the same wait with it, until the time in `detail`.
+ */
 export const parkingEventTypes = [
   'account_parked',
   'account_resumed',
+  'account_limited',
   'credential_parked',
   'credential_resumed',
 ] as const;

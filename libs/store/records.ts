@@ -1,9 +1,8 @@
-import { randomUUID } from 'node:crypto';
-import type { Redis } from 'ioredis';
 import type { z } from 'zod';
 import { CertlineError } from '../errors.ts';
 import { pageOf } from './paging.ts';
-import type { Command } from './redis.ts';
+import type { Command, RedisClient } from './redis.ts';
+import { newWrite } from './write-token.ts';
 
 export interface RecordPage<T> {
   records: T[];
@@ -41,12 +40,14 @@ export interface RecordKeys<T> {
   byName?: { key: string; name: (record: T) => string };
   /** Further sorted sets: index name and score. */
   scores?: (record: T) => [index: string, score: number][];
+  /** Further hashes from id to what is looked for in all records: hash name and value. */
+  values?: (record: T) => [hash: string, value: string][];
   /** What else is written when a record is made, changed or taken away (null); not with `put`, which does not know what was before. */
   follows?: (record: T | null, previous: T | null) => Command[];
 }
 
 export function createRecordStore<T extends { id: string; createdAt: number }>(
-  redis: Redis,
+  redis: RedisClient,
   schema: z.ZodType<T>,
   keys: RecordKeys<T>,
 ): RecordStore<T> {
@@ -69,6 +70,7 @@ export function createRecordStore<T extends { id: string; createdAt: number }>(
     ];
     if (keys.byName) all.push(['HSETNX', keys.byName.key, keys.byName.name(record), record.id]);
     for (const [index, score] of keys.scores?.(record) ?? []) all.push(['ZADD', index, String(score), record.id]);
+    for (const [hash, value] of keys.values?.(record) ?? []) all.push(['HSET', hash, record.id, value]);
     return all;
   }
 
@@ -100,7 +102,7 @@ export function createRecordStore<T extends { id: string; createdAt: number }>(
     },
 
     async create(record, also = []) {
-      const write = randomUUID();
+      const write = newWrite();
       const all = JSON.stringify([...commands(record, write), ...following(record, null), ...also]);
       if (!keys.byName) {
         await redis.commit(keys.record(record.id), '', write, all);
@@ -116,7 +118,7 @@ export function createRecordStore<T extends { id: string; createdAt: number }>(
 
     async put(record) {
       const transaction = redis.multi();
-      for (const [name, ...args] of commands(record, randomUUID())) transaction.call(name, ...args);
+      for (const [name, ...args] of commands(record, newWrite())) transaction.call(name, ...args);
       await transaction.exec();
     },
 
@@ -125,7 +127,7 @@ export function createRecordStore<T extends { id: string; createdAt: number }>(
         const current = await getVersion(id);
         if (current === null) return null;
         const next = change(current.record);
-        const write = randomUUID();
+        const write = newWrite();
         const all = JSON.stringify([
           ...[...forgetName(current.record, next), ...commands(next, write)],
           ...[...following(next, current.record), ...also],
@@ -150,11 +152,12 @@ export function createRecordStore<T extends { id: string; createdAt: number }>(
         const all: Command[] = [
           ['DEL', keys.record(id)],
           ...indexes.map((index): Command => ['ZREM', index, id]),
+          ...(keys.values?.(current.record) ?? []).map(([hash]): Command => ['HDEL', hash, id]),
           ...forgetName(current.record),
           ...following(null, current.record),
           ...also,
         ];
-        const done = await redis.commit(keys.record(id), current.version, randomUUID(), JSON.stringify(all));
+        const done = await redis.commit(keys.record(id), current.version, newWrite(), JSON.stringify(all));
         if (done === 1) return;
       }
     },

@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import type { Redis } from 'ioredis';
 import { type Clock, systemClock } from '../clock.ts';
 import { type Account, accountSchema } from '../model/account.ts';
 import { type ApiKey, apiKeySchema } from '../model/api-key.ts';
@@ -7,6 +6,7 @@ import { nameSetKey } from '../model/ca-limits.ts';
 import { type Certificate, certificateSchema } from '../model/certificate.ts';
 import { type Credential, credentialSchema } from '../model/credential.ts';
 import { type Target, targetSchema } from '../model/target.ts';
+import { type BulkRetryStore, createBulkRetries } from './bulk-retries.ts';
 import { type CaBudget, createCaBudget, redisTime } from './ca-budget.ts';
 import { type ChallengeAnswers, createChallengeAnswers } from './challenge-answers.ts';
 import { type ChallengeListeners, createChallengeListeners } from './challenge-listeners.ts';
@@ -16,12 +16,13 @@ import { createDriftSchedule, type DriftSchedule } from './drift-schedule.ts';
 import { createExpectations, type ExpectationStore } from './expectations.ts';
 import { createKeys, type Keys } from './keys.ts';
 import { createLeases, type Leases } from './leases.ts';
+import { createMasterKeyRecords, type MasterKeyRecords } from './master-key-records.ts';
 import { type OrderEvent, readHistory } from './order-events.ts';
 import { createOrderStore, type OrderStore } from './orders.ts';
 import { parkingCommands } from './parking.ts';
 import type { ParkedKind } from './parking-events.ts';
 import { createRecordStore, type RecordStore } from './records.ts';
-import type { Command } from './redis.ts';
+import type { Command, RedisClient } from './redis.ts';
 
 export interface CertificateStore extends Omit<RecordStore<Certificate>, 'create' | 'put' | 'update' | 'remove'> {
   /** Stores a certificate whose id is new with its chain (PEM of what follows the leaf), which is kept once however many have it. Doing it twice is harmless. */
@@ -46,6 +47,11 @@ export interface ParkingStore<T> extends Omit<RecordStore<T>, 'put'> {
   countParked(): Promise<number>;
 }
 
+export interface TargetStore extends RecordStore<Target> {
+  /** Every pool that a target names. */
+  pools(): Promise<Set<string>>;
+}
+
 /** Sealed secrets by name. */
 export interface SecretStore {
   /** Keeps a sealed secret under a name that is free; answers the one that counts: the first. */
@@ -55,9 +61,6 @@ export interface SecretStore {
   putting(name: string, sealed: string): Command;
   /** The command that takes a secret away, as `putting`. */
   removing(name: string): Command;
-  /** Proofs of the master keys that secrets were sealed with, by key id. */
-  masterKeyProofs(): Promise<Record<string, string>>;
-  addMasterKeyProof(keyId: string, sealed: string): Promise<void>;
 }
 
 /** The system of record: all that certline knows. */
@@ -67,19 +70,23 @@ export interface Store {
   history(orderId: string): Promise<OrderEvent[]>;
   certificates: CertificateStore;
   accounts: ParkingStore<Account>;
-  targets: RecordStore<Target>;
+  targets: TargetStore;
   expectations: ExpectationStore;
   driftReports: DriftReports;
   driftSchedule: DriftSchedule;
   credentials: ParkingStore<Credential>;
   apiKeys: RecordStore<ApiKey>;
   secrets: SecretStore;
+  masterKeys: MasterKeyRecords;
   challengeAnswers: ChallengeAnswers;
   challengeListeners: ChallengeListeners;
   cleanUps: CleanUps;
   leases: Leases;
   caBudget: CaBudget;
-  /** Throws when Redis does not answer. */
+  bulkRetries: BulkRetryStore;
+  /** Whether a backup is being put back, or was half put back. */
+  isRestoring(): Promise<boolean>;
+  /** Throws when Redis does not answer, or takes no writes. */
   ping(): Promise<void>;
 }
 
@@ -87,7 +94,7 @@ export interface Store {
 const renewalMemoryMs = 120 * 86_400_000;
 
 /** `clock`: for the time of events that follow from a change. */
-export function createStore(redis: Redis, namespace: string, clock: Pick<Clock, 'now'> = systemClock): Store {
+export function createStore(redis: RedisClient, namespace: string, clock: Pick<Clock, 'now'> = systemClock): Store {
   const keys = createKeys(namespace);
   const parking = (kind: ParkedKind) => ({
     follows: parkingCommands(keys, kind, () => clock.now()),
@@ -119,6 +126,10 @@ export function createStore(redis: Redis, namespace: string, clock: Pick<Clock, 
           ['SET', keys.chain(chain), chainPem, 'NX'],
           ['HSET', keys.certificateByThumbprint, certificate.thumbprint, certificate.id],
         ]);
+        const { id, replaces } = record;
+        // When this is lost, the order is not issued yet either: whoever takes it up does it.
+        if (replaces !== undefined)
+          await certificates.update(replaces, (one) => ({ ...one, replacedBy: one.replacedBy ?? id }));
         return record;
       },
       hasIssued: async (names) => (await redis.exists(keys.issuedNames(nameSetKey(names)))) === 1,
@@ -159,14 +170,18 @@ export function createStore(redis: Redis, namespace: string, clock: Pick<Clock, 
       }),
       countParked: ofAccounts.countParked,
     },
-    targets: createRecordStore(redis, targetSchema, {
-      record: keys.target,
-      index: keys.targets,
-      byName: {
-        key: keys.targetByName,
-        name: ({ name }) => name.toLowerCase(),
-      },
-    }),
+    targets: {
+      ...createRecordStore(redis, targetSchema, {
+        record: keys.target,
+        index: keys.targets,
+        byName: {
+          key: keys.targetByName,
+          name: ({ name }) => name.toLowerCase(),
+        },
+        values: ({ pool }) => [[keys.targetPools, pool]],
+      }),
+      pools: async () => new Set(await redis.hvals(keys.targetPools)),
+    },
     expectations: createExpectations(redis, keys),
     driftReports: createDriftReports(redis, keys),
     driftSchedule: createDriftSchedule(redis, keys),
@@ -194,18 +209,18 @@ export function createStore(redis: Redis, namespace: string, clock: Pick<Clock, 
       get: (name) => redis.get(keys.secret(name)),
       putting: (name, sealed) => ['SET', keys.secret(name), sealed],
       removing: (name) => ['DEL', keys.secret(name)],
-      masterKeyProofs: () => redis.hgetall(keys.masterKeys),
-      async addMasterKeyProof(keyId, sealed) {
-        await redis.hsetnx(keys.masterKeys, keyId, sealed);
-      },
     },
+    masterKeys: createMasterKeyRecords(redis, keys),
     challengeAnswers: createChallengeAnswers(redis, keys),
     challengeListeners: createChallengeListeners(redis, keys),
     cleanUps: createCleanUps(redis, keys),
     leases: createLeases(redis, keys),
+    bulkRetries: createBulkRetries(redis, keys),
     caBudget: createCaBudget(redis, keys, () => redisTime(redis)),
+    isRestoring: async () => (await redis.exists(keys.restoring)) === 1,
     async ping() {
-      await redis.ping();
+      // Writes nothing, but is refused whenever a write would be.
+      await redis.setrange(`${keys.tag}:ready`, 0, '');
     },
   };
 }

@@ -1,6 +1,7 @@
 -- Takes all that a new ACME order counts for at its CA, or nothing: a token bucket for each claim (GCRA, as Boulder has it), kept as the time
 -- when the bucket is full again. An order that has to wait gets a turn: those behind it in line wait longer, so that each wakes once.
--- KEYS[1] what the order has taken: a hash of `epoch`, `prefix`, the claims that it keeps (with their interval), and `turn <claim>`
+-- KEYS[1] what the order has taken: a hash of `epoch`, `prefix`, `kept <claim>` for what counts once however many ACME orders it takes, `once <claim>`
+-- for what counts with each (both with their interval), and `turn <claim>`
 -- ARGV[1] what precedes the names of this CA's counts (same hash tag): `:<limit>`, a sorted set from key to time, `:<limit>:line:<interval>:<key>`, one of
 -- those who have a turn by their time, and `:holds`, a hash from claim to `<until> <words of the CA>`; ARGV[2] now; ARGV[3] the epoch;
 -- ARGV[4] the latest turn that is worth it; ARGV[5] the life of what has none of its own, ms; ARGV[6] the claims, as JSON: limit, key and, where there is a rate, interval and window;
@@ -21,7 +22,7 @@ local at, worst, words, first = now, 0, '', false
 for i, claim in ipairs(claims) do
   local id, counts = claim.limit .. ' ' .. claim.key, prefix .. ':' .. claim.limit
   local free, said, turn = now, '', nil
-  if claim.interval and not (claim.keeps and redis.call('HEXISTS', receipt, id) == 1) then
+  if claim.interval and not (claim.keeps and redis.call('HEXISTS', receipt, 'kept ' .. id) == 1) then
     -- No bucket takes longer to fill than its window, unless the rate was changed or the clock was set.
     claim.tat = math.max(now, tonumber(redis.call('ZSCORE', counts, claim.key) or now))
     if claim.tat > now + claim.window then
@@ -63,7 +64,7 @@ for _, claim in ipairs(claims) do
     redis.call('ZREMRANGEBYSCORE', counts, '-inf', now)
     redis.call('ZADD', counts, plain(claim.tat + claim.interval), claim.key)
     redis.call('PEXPIRE', counts, math.ceil(claim.window))
-    if claim.keeps then redis.call('HSET', receipt, id, plain(claim.interval)) end
+    redis.call('HSET', receipt, (claim.keeps and 'kept ' or 'once ') .. id, plain(claim.interval))
   end
   if claim.place then redis.call('HDEL', receipt, 'turn ' .. claim.limit .. ' ' .. claim.place) end
 end

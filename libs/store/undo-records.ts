@@ -1,7 +1,7 @@
-import type { Redis } from 'ioredis';
 import { z } from 'zod';
 import { CertlineError } from '../errors.ts';
 import type { Keys } from './keys.ts';
+import type { RedisClient } from './redis.ts';
 
 const bindingSchema = z.object({
   protocol: z.string(),
@@ -46,6 +46,8 @@ const undoRecordSchema = z.object({
   /** The changes, by the certificate they are for. */
   parts: z.array(
     z.object({
+      /** Absent in what an earlier version has written. */
+      order: z.string().exactOptional(),
       certificate: z.object({ thumbprint: z.string(), names: z.array(z.string()) }),
       changes: z.array(changeSchema),
     }),
@@ -66,7 +68,7 @@ export interface UndoRecords {
 // The id is compared as the beginning of the text: `save` writes it there.
 const removal = `if string.sub(redis.call('GET', KEYS[1]) or '', 1, #ARGV[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0`;
 
-export function createUndoRecords(redis: Redis, keys: Pick<Keys, 'undo'>): UndoRecords {
+export function createUndoRecords(redis: RedisClient, keys: Pick<Keys, 'undo'>): UndoRecords {
   return {
     async get(target) {
       const text = await redis.get(keys.undo(target));

@@ -7,8 +7,9 @@ import { dnsProviders } from '#libs/dns/providers';
 import { errorCodes } from '#libs/error-codes';
 import { registerCaBudgetMetric } from '#libs/metrics/ca-budget';
 import { registerEstateMetrics } from '#libs/metrics/estate';
+import { registerMasterKeyMetric } from '#libs/metrics/master-keys';
 import { createMetrics } from '#libs/metrics/metrics';
-import { restartPolicy, stages } from '#libs/queues/stages';
+import { paces, restartPolicy, stages } from '#libs/queues/stages';
 import {
   configurationTable,
   type DescribedFields,
@@ -16,6 +17,7 @@ import {
   dnsProvidersTable,
   errorCodesTable,
   metricsTable,
+  type RetryRow,
   retriesTable,
   tableIn,
   withTable,
@@ -47,8 +49,9 @@ const allowed: Record<string, { imports?: string[]; types?: string[] }> = {
   outgoing: {},
   'retry-after': {},
   'side-by-side': {},
+  'or-aborted': {},
   model: { imports: ['error-codes', 'errors'] },
-  acme: { imports: ['error-codes', 'errors', 'retry-after'], types: ['clock'] },
+  acme: { imports: ['error-codes', 'errors', 'or-aborted', 'retry-after'], types: ['clock'] },
   challenges: {
     imports: ['dns', 'errors', 'iis', 'outgoing', 'side-by-side', 'targets'],
     types: ['clock', 'logging', 'model', 'queues'],
@@ -57,9 +60,9 @@ const allowed: Record<string, { imports?: string[]; types?: string[] }> = {
   dns: { imports: ['errors', 'model', 'outgoing', 'retry-after', 'run-program'], types: ['clock'] },
   iis: { imports: ['errors', 'model', 'process-tree', 'side-by-side'], types: ['clock', 'error-codes'] },
   metrics: { imports: ['model'], types: ['clock'] },
-  store: { imports: ['clock', 'errors', 'model'] },
+  store: { imports: ['clock', 'errors', 'model', 'or-aborted'] },
   targets: { imports: ['crypto', 'errors', 'model', 'outgoing', 'retry-after', 'run-program'], types: ['clock'] },
-  queues: { imports: ['errors', 'metrics', 'model'], types: ['clock', 'iis', 'logging', 'store', 'targets'] },
+  queues: { imports: ['errors', 'metrics', 'model', 'store'], types: ['clock', 'iis', 'logging', 'targets'] },
 };
 
 /** Imports from one service to another, with the reason why they are right. */
@@ -73,6 +76,16 @@ const betweenServices: { from: RegExp; to: RegExp; why: string }[] = [
     from: /^services\/standalone\/main\.ts$/,
     to: /^services\/lab\/redis\.ts$/,
     why: '`npm start` brings its own Redis, started as the lab starts one',
+  },
+  {
+    from: /^services\/lab\/bench-scale-looks\.ts$/,
+    to: /^services\/(scheduler\/[a-z-]+|validation-worker\/clean-up)\.ts$/,
+    why: 'it measures their rounds one by one',
+  },
+  {
+    from: /^services\/backup\/main\.ts$/,
+    to: /^services\/lab\/redis\.ts$/,
+    why: 'that Redis is backed up too',
   },
 ];
 
@@ -273,7 +286,14 @@ describe('the README', () => {
     };
     registerEstateMetrics(registry, estate, systemClock);
     registerCaBudgetMetric(registry, async () => []);
+    registerMasterKeyMetric(registry, async () => ({}));
     return z.array(metricSchema).parse(registry.getMetricsAsArray());
+  }
+
+  function retryRows(): RetryRow[] {
+    const ofStages = Object.values(stages).map(({ name, retry, deadline }) => ({ what: name, ...retry, deadline }));
+    const ofCodes = paces.map((one) => ({ ...one, attempts: null, deadline: null }));
+    return [...ofStages, ...ofCodes, { what: 'a new ACME order', ...restartPolicy, deadline: null }];
   }
 
   const fieldsSchema = z.object({
@@ -288,7 +308,7 @@ describe('the README', () => {
 
   it.each([
     ['configuration', () => configurationTable(configSections, secretVariables)],
-    ['retries', () => retriesTable({ ...stages, 'a new ACME order': { retry: restartPolicy, deadline: null } })],
+    ['retries', () => retriesTable(retryRows())],
     ['error codes', () => errorCodesTable(errorCodes)],
     ['metrics', () => metricsTable(metricRows())],
     ['DNS providers', () => dnsProvidersTable(dnsProviders.map(providerRow))],

@@ -36,10 +36,16 @@ describe('the configuration', () => {
       CHALLENGE_HOST: '127.0.0.1',
       CHALLENGE_PORT: 8081,
       RATE_LIMIT_PER_MINUTE: 3000,
+      TRUSTED_PROXIES: [],
+      MAX_OPEN_ORDERS_PER_KEY: 0,
+      MAX_EVENT_STREAMS_PER_KEY: 100,
+      MAX_CONNECTIONS: 5000,
       HTTP01_PORT: 80,
       HTTP01_SELF_CHECK: true,
       WEBROOTS: [],
       DNS_RESOLVERS: [],
+      BULK_RETRY_LIMIT: 1000,
+      BULK_RETRY_PER_MINUTE: 120,
       CAA_CHECK: true,
       DNS01_PORT: 53,
       ALLOW_PRIVATE_DNS_SERVERS: false,
@@ -105,10 +111,19 @@ describe('the configuration', () => {
     ['API_PORT', 'http'],
     ['METRICS_PORT', '65536'],
     ['RATE_LIMIT_PER_MINUTE', '0'],
+    ['TRUSTED_PROXIES', '10.0.0.0/8,proxy.example'],
+    ['MAX_OPEN_ORDERS_PER_KEY', '-1'],
+    ['MAX_EVENT_STREAMS_PER_KEY', '0'],
+    ['MAX_CONNECTIONS', 'many'],
     ['RETRY_DELAY_SCALE', '2'],
     ['RETRY_DELAY_SCALE', '0'],
     ['STALLED_INTERVAL_MS', '10'],
     ['RECONCILE_INTERVAL_MS', '1'],
+    ['REDIS_URL', 'redis://a.example,http://b.example'],
+    ['REDIS_URL', 'redis://a.example,'],
+    ['REDIS_URL', 'redis://a.example,redis://:other@b.example'],
+    ['REDIS_URL', 'redis://a.example/1,redis://b.example/1'],
+    ['REDIS_CA', '/etc/ca.pem'],
     ['DRIFT_CHECK_MINUTES', '-1'],
     ['DRIFT_CHECK_MINUTES', '50000'],
     ['BOOTSTRAP_API_KEY', 'short'],
@@ -141,7 +156,7 @@ describe('the configuration', () => {
   });
 
   it.each(secretVariables)('takes %s from the file that its _FILE variable names, without the line end', (name) => {
-    const value = `redis://${'x'.repeat(40)}`;
+    const value = name === 'REDIS_URL' ? 'redis://redis.example' : `-----BEGIN ${'x'.repeat(40)}`;
     const path = file(name, `${value}\n`);
     expect(readConfig(all, { [`${name}_FILE`]: path })).toMatchObject({ [name]: value });
     expect(readConfig(all, { [`${name}_FILE`]: path, [name]: '' })).toMatchObject({ [name]: value });

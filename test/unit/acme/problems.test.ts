@@ -107,6 +107,7 @@ const rows: Row[] = [
   ['challenge', { status: 400, type: 'malformed' }, 'acme_order_not_ready', retryable],
   ['certificate', { status: 404, type: 'malformed' }, 'acme_order_processing', retryable],
   ['newOrder', { status: 400, type: 'malformed' }, 'ca_malformed', permanent],
+  ['newOrder', { status: 404, type: 'malformed' }, 'ca_protocol_error', retryable],
   ['newOrder', { status: 405, type: 'malformed' }, 'ca_malformed', permanent],
   ['newOrder', { status: 415, type: 'malformed' }, 'ca_malformed', permanent],
   ['newOrder', { status: 429, type: 'rateLimited' }, 'ca_rate_limited', { kind: 'wait', until: now + hour }],
@@ -150,6 +151,22 @@ describe('acmeError', () => {
     expect(errorOf('newOrder', { status: 429, headers: past }).plan).toEqual({ kind: 'wait', until: now });
     const nonsense = { 'retry-after': 'soon' };
     expect(errorOf('newOrder', { status: 429, headers: nonsense }).plan).toEqual({ kind: 'wait', until: now + hour });
+  });
+
+  test('a rate limit without the header waits until the time in its words, and not for ever', () => {
+    const saying = (detail: string, headers = {}) =>
+      errorOf('newOrder', { status: 429, type: 'rateLimited', detail, headers }).plan;
+    const words = (time: string) =>
+      `too many new orders (300) from this account, retry after ${time}: see https://x.example`;
+    expect(saying(words('2026-11-23 14:00:00 UTC'))).toEqual({ kind: 'wait', until: now + 2 * hour });
+    expect(saying(words('2020-11-23 14:00:00 UTC'))).toEqual({ kind: 'wait', until: now });
+    expect(saying(words('2099-11-23 14:00:00 UTC'))).toEqual({ kind: 'wait', until: now + 30 * 24 * hour });
+    expect(saying(words('2026-11-23 14:00:00 UTC'), { 'retry-after': '60' })).toEqual({
+      kind: 'wait',
+      until: now + 60_000,
+    });
+    for (const time of ['2026-13-45 99:00:00 UTC', 'tomorrow', '14:00'])
+      expect(saying(words(time))).toEqual({ kind: 'wait', until: now + hour });
   });
 
   test('503 with Retry-After waits, other server errors are tried again not before it', () => {

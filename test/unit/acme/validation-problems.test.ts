@@ -52,6 +52,12 @@ describe('authorizationError', () => {
     expect(failure(type).plan).toEqual({ kind: 'restart', ...more });
   });
 
+  test('by a rate limit whose words name a time is not tried before it', () => {
+    const words =
+      'too many failed authorizations (5) for "www.example.com" in the last 1h0m0s, retry after 2026-01-01 02:30:00 UTC';
+    expect(failure('rateLimited', words).plan).toEqual({ kind: 'restart', notBefore: now + 150 * minute });
+  });
+
   test('has the name and the words of the CA', () => {
     const error = failure('dns', 'DNS problem: SERVFAIL looking up A');
     expect(error.message).toContain('www.example.com: DNS problem: SERVFAIL looking up A');

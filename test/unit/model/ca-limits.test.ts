@@ -1,10 +1,25 @@
 import { describe, expect, it } from 'vitest';
 import { readConfig } from '#libs/config';
-import { caLimitTable, claimsOf, refusedClaims } from '#libs/model/ca-limits';
+import { CertlineError } from '#libs/errors';
+import { caLimitTable, claimsOf, hasNoCertificate, refusedClaims } from '#libs/model/ca-limits';
+import type { Order, StageName } from '#libs/model/order';
+import { cancelled, failed, orderError } from '#libs/model/transitions';
+import { issuedOrder, pendingOrder, validatedOrder } from '../../support/sample-orders.ts';
 
 const letsEncrypt = 'https://acme-v02.api.letsencrypt.org/directory';
+const staging = 'https://acme-staging-v02.api.letsencrypt.org/directory';
 const other = 'https://ca.example/directory';
 const hour = 3_600_000;
+/** Bursts, and the rates per second at which they come back: 250, 40, 20, 5, 300, 10, 1000. */
+const requests = {
+  requests: '125/500ms',
+  requests_directory: '40/1s',
+  requests_new_nonce: '10/500ms',
+  requests_new_account: '15/3s',
+  requests_new_order: '200/667ms',
+  requests_revoke_cert: '100/10s',
+  requests_renewal_info: '100/100ms',
+};
 const table = (json: string) => caLimitTable(readConfig(['ca'], { CA_LIMITS: json }).CA_LIMITS);
 const texts = (directory: string, json = '{}') =>
   Object.entries(table(json).get(directory) ?? {}).map(([limit, rate]) => [limit, rate?.text ?? rate]);
@@ -16,10 +31,19 @@ describe('the limits of CAs', () => {
       certificates_per_domain: '50/7d',
       certificates_per_name_set: '5/7d',
       failed_validations_per_name: '5/1h',
+      ...requests,
       renewals_exempt: true,
+      ari_exempt: true,
+    });
+    expect(Object.fromEntries(texts(staging))).toEqual({
+      orders_per_account: '1500/3h',
+      failed_validations_per_name: '200/1h',
+      ...{ ...requests, requests: '20/1s', requests_new_order: '40/2s' },
+      renewals_exempt: true,
+      ari_exempt: true,
     });
     expect(table('{}').get(letsEncrypt)?.orders_per_account).toMatchObject({ count: 300, windowMs: 3 * hour });
-    expect([...table('{}').keys()]).toEqual([letsEncrypt, 'https://acme-staging-v02.api.letsencrypt.org/directory']);
+    expect([...table('{}').keys()]).toEqual([letsEncrypt, staging]);
   });
 
   it('are changed one by one, by name or directory URL, and taken away by null', () => {
@@ -31,7 +55,9 @@ describe('the limits of CAs', () => {
       orders_per_account: '900/3h',
       certificates_per_domain: '50/7d',
       failed_validations_per_name: '5/1h',
+      ...requests,
       renewals_exempt: true,
+      ari_exempt: true,
     });
     expect(texts(other, json)).toEqual([['orders_per_account', '10/1m']]);
   });
@@ -102,5 +128,24 @@ describe('a refusal of the CA', () => {
     expect(
       refusedClaims(claims, `The CA answers newOrder: ${words} (HTTP 429, rateLimited).`).map(({ about }) => about),
     ).toEqual(abouts);
+  });
+});
+
+describe('what was counted for the certificate of an order', () => {
+  const signing = { privateKey: 'key', csr: 'csr', attempt: 1 };
+  const fail = (order: Order, stage: StageName, code: 'acme_order_invalid' | 'ca_unavailable' | 'csr_rejected') =>
+    failed(order, stage, orderError(new CertlineError(code, 'no'), stage, 0), 0);
+  it.each<[string, Order, boolean]>([
+    ['the order is under way', validatedOrder(), false],
+    ['it failed in validation', fail(pendingOrder(), 'validation', 'ca_unavailable'), true],
+    ['it was called off in validation', cancelled(pendingOrder(), 0), true],
+    ['it was called off before finalize', cancelled(validatedOrder(), 0), true],
+    ['it was called off after finalize', cancelled(validatedOrder({ signing }), 0), false],
+    ['nobody knows what became of finalize', fail(validatedOrder({ signing }), 'issuance', 'ca_unavailable'), false],
+    ['its ACME order is still open', fail(validatedOrder({ signing }), 'issuance', 'csr_rejected'), false],
+    ['the CA gave its ACME order up', fail(validatedOrder({ signing }), 'issuance', 'acme_order_invalid'), true],
+    ['it was called off in deployment', cancelled(issuedOrder(), 0), false],
+  ])('is free again only where there is none for sure: %s', (_, order, isFree) => {
+    expect(hasNoCertificate(order)).toBe(isFree);
   });
 });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { CertlineError } from '#libs/errors';
-import type { Deployment, FailedOrder, PendingOrder } from '#libs/model/order';
+import type { Deployment, PendingOrder } from '#libs/model/order';
 import {
   cancelled,
   deployed,
@@ -14,7 +14,6 @@ import {
   restarted,
   resumed,
   retried,
-  retryableStages,
   validated,
 } from '#libs/model/transitions';
 import {
@@ -202,20 +201,6 @@ describe('a failed order is taken up again', () => {
   const inIssuance = failed(validatedOrder(), 'issuance', failure, placedAt);
   const inDeployment = failed(issuedOrder(), 'deployment', failure, placedAt);
 
-  it.each<[string, FailedOrder, string[]]>([
-    ['validation', inValidation, ['validation']],
-    ['issuance, with its ACME order', inIssuance, ['validation', 'issuance']],
-    ['issuance, without one', { ...inIssuance, acmeOrder: null }, ['validation']],
-    ['deployment', inDeployment, ['validation', 'deployment']],
-    [
-      'issuance, with a certificate and nothing to deploy',
-      failed(issuedOrder({ mode: 'none' }), 'issuance', failure, 0),
-      ['validation'],
-    ],
-  ])('after %s', (_, order, stages) => {
-    expect(retryableStages(order)).toEqual(stages);
-  });
-
   it('at validation with everything fresh but its history', () => {
     const order = retried(inValidation, 'validation', later);
     expect(order).toMatchObject({
@@ -322,7 +307,14 @@ describe('the record of a failure', () => {
     const evidence = { status: 404 };
     const error = new CertlineError('http01_wrong_answer', 'status 404', { evidence });
     expect(orderError(error, 'validation', later)).toEqual({
-      ...{ code: 'http01_wrong_answer', detail: 'status 404', stage: 'validation', at: later, evidence },
+      ...{
+        code: 'http01_wrong_answer',
+        detail: 'status 404',
+        stage: 'validation',
+        at: later,
+        plan: 'retryable',
+        evidence,
+      },
     });
     expect(orderError(new CertlineError('unexpected', 'oh'), 'issuance', later)).not.toHaveProperty('evidence');
   });

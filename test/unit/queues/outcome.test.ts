@@ -64,14 +64,21 @@ describe('an error whose plan is retryable', () => {
     });
   });
 
-  it('is not tried before the time that the plan names', () => {
-    expect(outcome(pendingOrder(), { ...plan, notBefore: now + hour }).order.nextAttemptAt).toBe(now + hour);
+  it('has the pace of its code', () => {
+    const next = (code: ErrorCode) => outcome(pendingOrder({ attempts: used(1) }), plan, {}, code).order.nextAttemptAt;
+    expect([next('ca_unreachable'), next('ca_unavailable')]).toEqual([now + 4_000, now + 60_000]);
+  });
+
+  it('is tried shortly after the time that the plan names, never before', () => {
+    const named = (random: number) =>
+      outcome(pendingOrder(), { ...plan, notBefore: now + hour }, { random }).order.nextAttemptAt;
+    expect([named(0), named(0.5)]).toEqual([now + hour, now + hour + 30_000]);
     expect(outcome(pendingOrder(), { ...plan, notBefore: now - hour }).order.nextAttemptAt).toBe(now + 5_000);
   });
 
   it('is tried sooner in a lab, but never before the time that the plan names', () => {
     expect(outcome(pendingOrder(), plan, { scale: 0.01 }).order.nextAttemptAt).toBe(now + 50);
-    const named = outcome(pendingOrder(), { ...plan, notBefore: now + hour }, { scale: 0.01 });
+    const named = outcome(pendingOrder(), { ...plan, notBefore: now + hour }, { scale: 0.01, random: 0 });
     expect(named.order.nextAttemptAt).toBe(now + hour);
   });
 
@@ -83,13 +90,19 @@ describe('an error whose plan is retryable', () => {
   });
 
   it('fails the order sooner when the plan gives fewer attempts, never later', () => {
+    const last = stages.validation.retry.attempts - 1;
     const five = { ...plan, attempts: 5 };
     expect(outcome(pendingOrder({ attempts: used(3) }), five).kind).toBe('retry');
     expect(outcome(pendingOrder({ attempts: used(4) }), five)).toMatchObject({
       kind: 'failed',
       order: { attempts: used(5) },
     });
-    expect(outcome(pendingOrder({ attempts: used(19) }), { ...plan, attempts: 100 }).kind).toBe('failed');
+    expect(outcome(pendingOrder({ attempts: used(last) }), { ...plan, attempts: 100 }).kind).toBe('failed');
+  });
+
+  it('is not put off past the end of the stage, however long a server wants us to stay away', () => {
+    const named = { ...plan, notBefore: now + 30 * 24 * hour };
+    expect(outcome(pendingOrder(), named).order.nextAttemptAt).toBe(placedAt + stages.validation.deadline - 60_000);
   });
 
   it('is what an error that nobody translated has', () => {
@@ -101,8 +114,18 @@ describe('an error whose plan is wait', () => {
   it('gives the slot back until then and uses no attempt', () => {
     expect(outcome(pendingOrder({ attempts: used(19) }), { kind: 'wait', until: now + hour })).toMatchObject({
       kind: 'wait',
-      order: { status: 'pending', attempts: used(19), nextAttemptAt: now + hour, error: recorded('validation') },
+      order: {
+        status: 'pending',
+        attempts: used(19),
+        nextAttemptAt: now + hour + 30_000,
+        error: recorded('validation'),
+      },
     });
+  });
+
+  it('ends at its very time when that is its own, or one that all are to meet at', () => {
+    const plan = { kind: 'wait', until: now + hour, exact: true } as const;
+    expect(outcome(issuedOrder(), plan).order.nextAttemptAt).toBe(now + hour);
   });
 
   it('forgets what failed before when it is for a record that is not there yet: an order looks for days', () => {
@@ -121,9 +144,8 @@ describe('an error whose plan is wait', () => {
   });
 
   it('is not shortened in a lab, and never ends in the past', () => {
-    expect(outcome(pendingOrder(), { kind: 'wait', until: now + hour }, { scale: 0.01 }).order.nextAttemptAt).toBe(
-      now + hour,
-    );
+    const inLab = outcome(pendingOrder(), { kind: 'wait', until: now + hour }, { scale: 0.01, random: 0 });
+    expect(inLab.order.nextAttemptAt).toBe(now + hour);
     expect(outcome(pendingOrder(), { kind: 'wait', until: now - hour }).order.nextAttemptAt).toBe(now);
   });
 });
@@ -152,7 +174,8 @@ describe('an error whose plan is restart', () => {
 
   it('waits longer each time, and not less than the plan says', () => {
     expect(outcome(pendingOrder({ restarts: 2 }), plan).order.nextAttemptAt).toBe(now + 100 * 60_000);
-    expect(outcome(pendingOrder(), { ...plan, notBefore: now + hour }).order.nextAttemptAt).toBe(now + hour);
+    const named = outcome(pendingOrder(), { ...plan, notBefore: now + hour }, { random: 0 });
+    expect(named.order.nextAttemptAt).toBe(now + hour);
     expect(outcome(pendingOrder(), plan, { scale: 0.01 }).order.nextAttemptAt).toBe(now + 600);
   });
 
