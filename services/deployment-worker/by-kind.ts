@@ -9,6 +9,7 @@ export function byKind(
   return {
     // Only commits to IIS hosts can be left in the middle.
     unsettled: async (targetId) => (await iis.unsettled?.(targetId)) ?? false,
+    inDoubt: async (targetId) => (await iis.inDoubt?.(targetId)) ?? new Set(),
     async run(targetId, orders, context) {
       const kind = (await findTarget(targetId))?.kind;
       const handler = kind === undefined || kind === 'iis' ? iis : delivery;

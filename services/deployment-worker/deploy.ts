@@ -134,7 +134,9 @@ export function createDeployHandler(deps: DeployDeps): TargetHandler {
       ready = imported.ready;
       outcomes.push(...imported.outcomes);
       if (ready.length === 0) return outcomes;
-      const parts = ready.map(({ opened, plan }) => ({ certificate: opened.certificate, changes: plan.changes }));
+      const parts = ready.map(({ order, opened, plan }) => {
+        return { order: order.id, certificate: opened.certificate, changes: plan.changes };
+      });
       const undone = await commits.commit(host, target, state, parts, context);
       const now = context.clock.now();
       for (const [at, job] of ready.entries()) {
@@ -181,6 +183,10 @@ export function createDeployHandler(deps: DeployDeps): TargetHandler {
   return {
     // Of a target that is gone nothing can be made up for.
     unsettled: async (targetId) => (await deps.undo.has(targetId)) && (await findTarget(targetId)) !== null,
+    async inDoubt(targetId) {
+      const record = await deps.undo.get(targetId);
+      return new Set(record?.parts.flatMap(({ order }) => order ?? []));
+    },
     async run(targetId, orders, context) {
       const target = await findTarget(targetId);
       if (target === null) {

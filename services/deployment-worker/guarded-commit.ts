@@ -37,6 +37,9 @@ function machineOf({ transport, pool }: IisTarget): string {
   return transport.kind === 'lab' ? transport.url : `local in pool ${pool}`;
 }
 
+/** What a commit changes for an order. */
+export type CommitPart = VerifiedPart & { order: string };
+
 const placeOf = ({ siteId, protocol, bindingInformation }: BindingChange): string =>
   `${siteId} ${protocol} ${bindingInformation}`;
 
@@ -99,7 +102,7 @@ export interface GuardedCommits {
     host: IisHost,
     target: IisTarget,
     before: HostState,
-    parts: readonly VerifiedPart[],
+    parts: readonly CommitPart[],
     context: Context,
   ): Promise<(Undone | null)[]>;
   /**
@@ -205,7 +208,8 @@ export function createGuardedCommits(undo: UndoRecords): GuardedCommits {
         before: touched(before, changes),
         parts: parts
           .filter((part) => part.changes.length > 0)
-          .map(({ certificate: { thumbprint, names }, changes: own }) => ({
+          .map(({ order, certificate: { thumbprint, names }, changes: own }) => ({
+            order,
             certificate: { thumbprint, names: [...names] },
             changes: own.map(bare),
           })),

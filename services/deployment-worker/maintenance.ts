@@ -71,7 +71,9 @@ export function keepWindows(handler: TargetHandler, deps: MaintenanceDeps): Targ
 
   function waiting({ id }: IssuedOrder, target: Target, times: { opening: number; until: number }): TargetOutcome {
     const detail = `${target.name} may be changed from ${new Date(times.opening).toISOString()} on`;
-    return { id, error: new CertlineError('outside_window', detail, { plan: { kind: 'wait', until: times.until } }) };
+    // All at once, for one commit.
+    const plan = { kind: 'wait', until: times.until, exact: true } as const;
+    return { id, error: new CertlineError('outside_window', detail, { plan }) };
   }
 
   /** Those that cannot wait, and what becomes of the others. What expires where no host can be asked is not known: there all wait. */
@@ -113,6 +115,7 @@ export function keepWindows(handler: TargetHandler, deps: MaintenanceDeps): Targ
 
   return {
     unsettled: async (targetId) => (await handler.unsettled?.(targetId)) ?? false,
+    inDoubt: async (targetId) => (await handler.inDoubt?.(targetId)) ?? new Set(),
     async run(targetId, orders, context) {
       const target = await findTarget(targetId);
       const opening = target === null ? null : nextOpening(target.windows, context.clock.now());

@@ -32,7 +32,7 @@ export async function startDeploymentWorker(
 ): Promise<Service> {
   const { store, redis } = resources;
   const { certificates } = store;
-  const box = await openSecretBox(store, config);
+  const box = await openSecretBox(resources, config);
   const hosts = {
     findTarget: store.targets.get,
     openHost(target: Target) {

@@ -58,12 +58,22 @@ function remembering({ keeping, open }: IssueDeps['privateKeys']): IssueDeps['pr
 interface Asking {
   read(): Promise<AcmeOrder>;
   finalize(csr: Buffer): Promise<AcmeOrder>;
+  /** Whether the CA has taken a request. */
+  readonly requestTaken: boolean;
 }
 
 function askAbout({ acmeOrder }: ValidatedOrder, session: AcmeSession, { signal }: Context): Asking {
+  let requestTaken = false;
   return {
     read: () => notByPage(session.order(acmeOrder.url, signal)),
-    finalize: (csr) => notByPage(session.finalize(acmeOrder.finalize, csr, signal)),
+    async finalize(csr) {
+      const state = await notByPage(session.finalize(acmeOrder.finalize, csr, signal));
+      requestTaken = true;
+      return state;
+    },
+    get requestTaken() {
+      return requestTaken;
+    },
   };
 }
 
@@ -100,11 +110,10 @@ async function finalize(order: ValidatedOrder, ca: Asking, deps: IssueDeps, cont
 async function obtain(
   order: ValidatedOrder,
   inDoubt: boolean,
-  session: AcmeSession,
+  ca: Asking,
   deps: IssueDeps,
   context: Context,
 ): Promise<AcmeOrder> {
-  const ca = askAbout(order, session, context);
   let state = inDoubt ? await ca.read() : null;
   if (state === null || state.status === 'ready') state = await finalize(order, ca, deps, context);
   if (state.status === 'processing' || state.status === 'ready') {
@@ -126,7 +135,8 @@ export function createIssueHandler(shared: IssueDeps): StageHandler<'issuance'> 
       // If a request was made before, finalize may have been sent: then the CA's order tells what became of it.
       const inDoubt = taken.signing !== null;
       const order = inDoubt ? taken : await prepareSigning(taken, 1, deps, context);
-      const acmeOrder = await obtain(order, inDoubt, session, deps, context);
+      const ca = askAbout(order, session, context);
+      const acmeOrder = await obtain(order, inDoubt, ca, deps, context);
       if (!acmeOrder.certificate)
         throw new CertlineError('ca_protocol_error', 'the valid ACME order names no certificate');
 
@@ -135,9 +145,9 @@ export function createIssueHandler(shared: IssueDeps): StageHandler<'issuance'> 
       const privateKey = current.signing?.privateKey;
       if (!privateKey) throw new CertlineError('unexpected', 'the order has no signing request');
       const now = clock.now();
-      const { names, account, keyType } = current.request;
+      const { names, account, keyType, replaces } = current.request;
       const privateKeyPem = await deps.privateKeys.open(privateKey);
-      const seen = checkIssued({ chainPem: pem, names, privateKeyPem, now });
+      const seen = checkIssued({ chainPem: pem, names, privateKeyPem, requestTaken: ca.requestTaken, now });
 
       const [leaf = '', ...rest] = splitChain(pem);
       const { serial, thumbprint, issuer, notBefore, notAfter } = seen;
@@ -146,7 +156,10 @@ export function createIssueHandler(shared: IssueDeps): StageHandler<'issuance'> 
       const described = { serial, thumbprint, issuer, notBefore, notAfter, renewAt: renewalTime(notBefore, notAfter) };
       // By itself, before the order: called off meanwhile, it stays all the same.
       await deps.certificates.create(
-        { id, order: current.id, account, names, keyType, leaf, privateKey, createdAt: now, ...described },
+        {
+          ...{ id, order: current.id, account, names, keyType, leaf, privateKey, createdAt: now, ...described },
+          ...(replaces === undefined ? {} : { replaces }),
+        },
         rest.join(''),
       );
       return issued(current, id, now);

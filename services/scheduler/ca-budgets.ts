@@ -3,9 +3,9 @@ import { caLabel } from '#libs/model/account';
 import { type CaLimits, caLimitNames } from '#libs/model/ca-limits';
 import type { CaBudget } from '#libs/store/ca-budget';
 
-/** Reads what is left of every limit there is: one look at each, whatever they count. */
+/** Reads what is left of every limit there is: one look at each, whatever they count; of one that is held since the CA said so, nothing. */
 export function createBudgetReader(
-  budget: Pick<CaBudget, 'remaining'>,
+  budget: Pick<CaBudget, 'remaining' | 'held'>,
   limits: ReadonlyMap<string, CaLimits>,
 ): () => Promise<BudgetLeft[]> {
   return async () => {
@@ -17,6 +17,9 @@ export function createBudgetReader(
           : [];
       }),
     );
-    return Promise.all(reads);
+    const held = budget
+      .held()
+      .then((all) => all.map(({ directory, limit }) => ({ ca: caLabel(directory), limit, ratio: 0 })));
+    return [...(await Promise.all(reads)), ...(await held)];
   };
 }

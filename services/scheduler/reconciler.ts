@@ -1,6 +1,7 @@
 import type { Clock } from '#libs/clock';
 import type { Logger } from '#libs/logging';
 import type { Producer } from '#libs/queues/producer';
+import { sideBySide } from '#libs/side-by-side';
 import type { OrderStore } from '#libs/store/orders';
 import { tellUnserved, type UnservedDeps } from './unserved-orders.ts';
 
@@ -13,6 +14,8 @@ export interface ReconcilerDeps extends UnservedDeps {
 
 /** Orders looked at in one go. */
 const batch = 500;
+/** Of these, orders looked at side by side: each takes several commands, and Redis may be far away. */
+const together = 20;
 /** When an order whose job is there is looked at again. */
 const againMs = 15_000;
 
@@ -42,9 +45,9 @@ async function mend(id: string, deps: ReconcilerDeps): Promise<boolean> {
 export async function reconcile(deps: ReconcilerDeps): Promise<number> {
   const { orders, clock } = deps;
   let added = 0;
-  for (const id of await orders.overdue(clock.now(), batch)) {
+  await sideBySide(await orders.overdue(clock.now(), batch), together, async (id) => {
     if (await mend(id, deps)) added += 1;
     await orders.lookAgain(id, clock.now() + againMs);
-  }
+  });
   return added;
 }

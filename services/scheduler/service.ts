@@ -1,10 +1,12 @@
 import type { Config } from '#libs/config';
 import { registerCaBudgetMetric } from '#libs/metrics/ca-budget';
 import { registerEstateMetrics } from '#libs/metrics/estate';
+import { registerMasterKeyMetric } from '#libs/metrics/master-keys';
 import { caLimitTable } from '#libs/model/ca-limits';
 import type { Resources } from '#libs/service/resources';
 import { startRounds } from '#libs/service/rounds';
 import type { Service } from '#libs/service/run';
+import { createBulkRetryRounds } from './bulk-retries.ts';
 import { createBudgetReader } from './ca-budgets.ts';
 import { createDriftRounds } from './drift-schedule.ts';
 import { createHeldOrdersRounds } from './held-orders.ts';
@@ -25,7 +27,7 @@ export function startScheduler(resources: Resources, config: Config<(typeof sect
     countExpiring: certificates.countExpiring,
     nextExpiry: certificates.nextExpiry,
     countRenewalDue: certificates.countRenewalDue,
-    queueNames: createQueueNames(store.targets, clock, log),
+    queueNames: createQueueNames(store.targets),
     queueCounts: producer.counts,
     oldestJob: producer.oldestWaiting,
     isServed: producer.isServed,
@@ -38,6 +40,7 @@ export function startScheduler(resources: Resources, config: Config<(typeof sect
     countParkedCredentials: store.credentials.countParked,
   };
   registerEstateMetrics(metrics.registry, estate, clock);
+  registerMasterKeyMetric(metrics.registry, store.masterKeys.left);
   registerCaBudgetMetric(metrics.registry, createBudgetReader(store.caBudget, caLimitTable(config.CA_LIMITS)));
 
   const lookForDrift = createDriftRounds({
@@ -46,9 +49,14 @@ export function startScheduler(resources: Resources, config: Config<(typeof sect
   });
   const { accounts, credentials } = store;
   const letHeldOrdersGo = createHeldOrdersRounds({ accounts, credentials, orders, producer, clock, log });
+  const retryInBulk = createBulkRetryRounds({
+    ...{ bulkRetries: store.bulkRetries, orders, producer, clock, log },
+    ...{ perMinute: config.BULK_RETRY_PER_MINUTE, random: Math.random },
+  });
   const round = async (): Promise<void> => {
     await reconcile({ orders, producer, leases, clock, log });
     await letHeldOrdersGo();
+    await retryInBulk();
     await lookForDrift();
   };
   return startRounds(() => leases.hold('reconciler', leaseMs, round), {

@@ -1,7 +1,7 @@
 import type { Authorization } from '#libs/acme/session';
 import { CertlineError } from '#libs/errors';
 import type { Account } from '#libs/model/account';
-import { type CaLimitName, type CaLimits, type Claim, claimsOf, refusedClaims } from '#libs/model/ca-limits';
+import { type CaLimits, type Claim, claimsOf, type OrderLimitName, refusedClaims } from '#libs/model/ca-limits';
 import type { OrderRequest, PendingOrder } from '#libs/model/order';
 import { stages } from '#libs/queues/stages';
 import type { Shortage } from '#libs/store/ca-budget';
@@ -24,8 +24,13 @@ export interface BudgetGuard {
   take(order: PendingOrder, account: Account, now: number): Promise<void>;
   /** What `take` would throw now; null when nothing. */
   look(request: OrderRequest, account: Account, now: number): Promise<CertlineError | null>;
-  /** Notes that the CA refused a new ACME order, if it did so for a limit: other orders that count for the same need not ask. */
-  refused(request: OrderRequest, account: Account, error: unknown, now: number): Promise<void>;
+  /** Counts the certificate of an ACME order, given by its URL, that the CA held for no limit: it counts for others all the same. */
+  countExempt(request: OrderRequest, account: Account, url: string): Promise<void>;
+  /**
+   * Notes that the CA refused a new ACME order: it does not count then. If it did so for a limit, other orders that count for the same need not ask, and it
+   * is told of.
+   */
+  refused(order: PendingOrder, account: Account, error: unknown, now: number): Promise<void>;
   /** Counts the validations that failed. */
   failed(request: OrderRequest, account: Account, authorizations: readonly Authorization[]): Promise<void>;
 }
@@ -33,7 +38,7 @@ export interface BudgetGuard {
 /** Left of the stage after a wait, to prove the names in. */
 const reserveMs = 3_600_000;
 
-const limitWords: Record<CaLimitName, string> = {
+const limitWords: Record<OrderLimitName, string> = {
   orders_per_account: 'new orders per account',
   certificates_per_domain: 'certificates per registered domain',
   certificates_per_name_set: 'certificates for one set of names',
@@ -45,6 +50,12 @@ function rateWords(text: string): string {
   const [, count, length, unit = ''] = /^(\d+)\/(\d+)(\w)$/.exec(text) ?? [];
   const units: Record<string, string> = { s: 'second', m: 'minute', h: 'hour', d: 'day' };
   return `${count} in ${length} ${units[unit]}${length === '1' ? '' : 's'}`;
+}
+
+/** Whether the CA has answered that it does not do it; one that failed itself may have done it all the same. */
+function isRefusal({ evidence }: CertlineError): boolean {
+  const status = Number(evidence?.status);
+  return status >= 400 && status < 500;
 }
 
 function shortageError(
@@ -66,7 +77,8 @@ function shortageError(
     words === null ? 'ca_budget_spent' : 'ca_rate_limited',
     `A limit of the CA is ${why}. ${then}`,
     {
-      plan: isLate ? { kind: 'permanent' } : { kind: 'wait', until },
+      // A turn in line is the order's own; what the CA said, it said for many.
+      plan: isLate ? { kind: 'permanent' } : { kind: 'wait', until, ...(words === null ? { exact: true } : {}) },
       evidence: { limit, for: about, ca: account.ca, until },
     },
   );
@@ -99,15 +111,26 @@ export function createBudgetGuard({ store, limits }: BudgetGuardDeps): BudgetGua
       return shortage && shortageError(account, shortage, now, now + stages.validation.deadline - reserveMs);
     },
 
-    async refused(request, account, error, now) {
-      if (!(error instanceof CertlineError && error.code === 'ca_rate_limited' && error.plan.kind === 'wait')) return;
+    async countExempt(request, account, url) {
+      const claims = await claimsBy(request, account);
+      const ofCertificate = claims.filter(({ limit }) => limit.startsWith('certificates_'));
+      await Promise.all(ofCertificate.map((claim) => caBudget.count(account.directory, claim, url)));
+    },
+
+    async refused({ id, request }, account, error, now) {
+      if (!(error instanceof CertlineError)) return;
+      const { message, plan, code, evidence } = error;
+      if (isRefusal(error) && limits.has(account.directory)) await caBudget.giveBackOrder(id);
+      if (code !== 'ca_rate_limited' || plan.kind !== 'wait') return;
       // Without a time it is one refusal, by a proxy perhaps, and no limit that other orders are held for.
-      if (error.evidence?.retryAfter === undefined) return;
-      const { message, plan } = error;
+      if (evidence?.retryAfter === undefined) return;
       const claims = await claimsBy(request, account);
       await Promise.all(
         refusedClaims(claims, message).map((claim) =>
-          caBudget.hold(account.directory, claim, plan.until - now, message),
+          caBudget.hold(account.directory, claim, plan.until - now, message, {
+            ...{ id: `${account.id}-${now}`, on: account.id, at: now, type: 'account_limited', code },
+            detail: `${limitWords[claim.limit]} for ${claim.about}: held until ${new Date(plan.until).toISOString()}. ${message}`,
+          }),
         ),
       );
     },
@@ -122,7 +145,7 @@ export function createBudgetGuard({ store, limits }: BudgetGuardDeps): BudgetGua
         const claim = claims.find(
           ({ limit, about }) => limit === 'failed_validations_per_name' && about === identifier.value,
         );
-        if (claim && url !== undefined) await caBudget.countFailure(account.directory, claim, url);
+        if (claim && url !== undefined) await caBudget.count(account.directory, claim, url);
       }
     },
   };

@@ -1,4 +1,3 @@
-import type { AcmeSession } from '#libs/acme/session';
 import type { HttpCheck } from '#libs/challenges/http-check';
 import type { Webroots } from '#libs/challenges/webroots';
 import type { Clock } from '#libs/clock';
@@ -10,6 +9,7 @@ import { findAddresses, NoAddress } from '#libs/outgoing/addresses';
 import { isPublicAddress } from '#libs/outgoing/public-address';
 import type { HostRequests } from '#libs/queues/host-requests';
 import type { ValidationAnswers } from '#libs/queues/validation-requests';
+import type { AccountSession } from '#libs/service/account-sessions';
 import type { DnsAccess } from '#libs/service/dns-access';
 import { sideBySide } from '#libs/side-by-side';
 import type { Store } from '#libs/store/store';
@@ -19,6 +19,7 @@ import { createDnsLook } from './checks/dns.ts';
 import { createLooks } from './checks/finding.ts';
 import { createHttpLook } from './checks/http.ts';
 import type { Outlook } from './outlook.ts';
+import type { FindReplacement } from './replacement.ts';
 
 export interface NameChecksDeps {
   store: Pick<Store, 'accounts' | 'challengeAnswers' | 'targets'>;
@@ -26,6 +27,7 @@ export interface NameChecksDeps {
   /** Null where nobody looks (CAA_CHECK). */
   caa: CaaChecks | null;
   budget: Pick<BudgetGuard, 'look'>;
+  replacementOf: FindReplacement;
   clock: Clock;
   httpCheck: HttpCheck;
   /** Port that the CA will ask for http-01. */
@@ -33,7 +35,7 @@ export interface NameChecksDeps {
   dns: DnsAccess;
   requests: Pick<HostRequests, 'read'>;
   webroots: Pick<Webroots, 'look'>;
-  openSession(account: string): Promise<AcmeSession>;
+  openSession(account: string): Promise<AccountSession>;
 }
 
 /** Names looked at together. */
@@ -68,8 +70,13 @@ export function createNameChecks(deps: NameChecksDeps): ValidationAnswers['check
     const http = createHttpLook({ ...outlook, looks, caIsPublic, check, port, store, requests, webroots });
     const lookAtDns = createDnsLook({ ...outlook, looks, dns: deps.dns, accountUrl: account?.url ?? '' });
     const [first = ''] = request.names;
-    await looks.look(first, 'budget', async () => {
+    await looks.look(first, 'budget', async (signal) => {
       if (account === null) throw new CertlineError('account_unknown', `there is no account ${request.account}`);
+      if (request.replaces !== undefined) {
+        const replacement = await deps.replacementOf(request, await deps.openSession(account.id), clock.now(), signal);
+        if (replacement?.isExempt)
+          return 'the CA suggests to replace the certificate now, and holds such an order for no limit';
+      }
       const shortage = await budget.look(request, account, clock.now());
       if (shortage) throw shortage;
       return 'the limits of the CA allow it now';

@@ -21,6 +21,7 @@ import { createDnsSolvers } from './dns-solvers.ts';
 import { createHttpSolvers, openHttpCheck } from './http-solvers.ts';
 import { createOutlook } from './outlook.ts';
 import { createRemover } from './remove.ts';
+import { createReplacementFinder } from './replacement.ts';
 import { createCredentialTest } from './test-credential.ts';
 import { createValidateHandler } from './validate.ts';
 
@@ -35,8 +36,9 @@ export async function startValidationWorker(
   config: Config<(typeof sections)[number]>,
 ): Promise<Service> {
   const { redis, store, clock, log } = resources;
-  const box = await openSecretBox(store, config);
-  const sessions = createAccountSessions(resources, box);
+  const box = await openSecretBox(resources, config);
+  const limits = caLimitTable(config.CA_LIMITS);
+  const sessions = createAccountSessions(resources, box, limits);
   const dns = createDnsAccess({
     ...{ store, box, clock },
     allowPrivate: config.ALLOW_PRIVATE_DNS_SERVERS,
@@ -49,11 +51,13 @@ export async function startValidationWorker(
   const httpSolver = createHttpSolvers({ config, outlook, store, requests, webroots, log });
   const dnsSolver = createDnsSolvers({ outlook, dns, clock });
   const caa = config.CAA_CHECK ? createCaaChecks(outlook.resolver, clock) : null;
-  const budget = createBudgetGuard({ store, limits: caLimitTable(config.CA_LIMITS) });
+  const budget = createBudgetGuard({ store, limits });
+  const replacementOf = createReplacementFinder({ certificates: store.certificates, limits });
   const handler = createValidateHandler({
     openSession: sessions.open,
     requireCaa: caa ? createCaaGuard({ caa }) : async () => {},
     budget,
+    replacementOf,
     solverOf: (method, order) => (method.type === 'http-01' ? httpSolver(method, order) : dnsSolver(method)),
     async written(order, one) {
       const cleanUp = cleanUpOf(order, one, clock.now());
@@ -66,7 +70,7 @@ export async function startValidationWorker(
     startValidationRequestWorker(
       {
         check: createNameChecks({
-          ...{ store, outlook, caa, budget, dns, requests, webroots, clock, openSession: sessions.open },
+          ...{ store, outlook, caa, budget, replacementOf, dns, requests, webroots, clock, openSession: sessions.open },
           ...{ httpCheck: openHttpCheck({ config, outlook, log }), httpPort: config.HTTP01_PORT },
         }),
         testCredential: createCredentialTest({ store, outlook, dns, clock }),

@@ -13,6 +13,7 @@ import type { AccountSession } from '#libs/service/account-sessions';
 import { sideBySide } from '#libs/side-by-side';
 import type { BudgetGuard } from './budget-guard.ts';
 import type { CaaGuard } from './caa-guard.ts';
+import { type OpenAcmeOrderDeps, openAcmeOrder } from './open-acme-order.ts';
 
 export interface ValidateDeps {
   /** Opens a session of the order's account; throws when the account is parked. */
@@ -20,7 +21,9 @@ export interface ValidateDeps {
   /** Throws when the names' CAA records keep the CA from issuing. */
   requireCaa: CaaGuard;
   /** What the CA allows. */
-  budget: Pick<BudgetGuard, 'take' | 'refused' | 'failed'>;
+  budget: Pick<BudgetGuard, 'failed'> & OpenAcmeOrderDeps['budget'];
+  /** What the order replaces. */
+  replacementOf: OpenAcmeOrderDeps['replacementOf'];
   /** What meets the challenges of a method. */
   solverOf(method: ChallengeMethod, order: string): Promise<Solver>;
   /** Told after each try to write an answer: the order may have dropped it meanwhile. */
@@ -54,27 +57,6 @@ async function allOf<T>(items: readonly T[], work: (item: T) => Promise<void>): 
     error instanceof CertlineError && error.plan.kind === 'wait';
   const [first, ...others] = errors.filter(waits);
   if (errors.length > 0) throw errors.find((error) => !waits(error)) ?? (first && waitingTogether([first, ...others]));
-}
-
-/** Opens the ACME order, or takes up the one that is open: its URL is saved before anything else is done with it. */
-async function openAcmeOrder(
-  order: PendingOrder,
-  budget: ValidateDeps['budget'],
-  { session, requireCaa, context }: Attempt,
-): Promise<{ order: PendingOrder; acmeOrder: AcmeOrder }> {
-  if (order.acmeOrder) return { order, acmeOrder: await session.order(order.acmeOrder.url, context.signal) };
-  await requireCaa();
-  const { clock, signal } = context;
-  await budget.take(order, session.account, clock.now());
-  const { names, profile } = order.request;
-  const wanted = { names, ...(profile === null ? {} : { profile }) };
-  const { url, order: acmeOrder } = await session.newOrder(wanted, signal).catch(async (thrown: unknown) => {
-    await budget.refused(order.request, session.account, thrown, clock.now());
-    throw thrown;
-  });
-  const { finalize, expires } = acmeOrder;
-  const saved = await context.checkpoint({ acmeOrder: { url, finalize, expires } }, 'ACME order opened');
-  return { order: saved, acmeOrder };
 }
 
 /** A challenge that is to be met, by what meets it. */
@@ -156,6 +138,12 @@ async function throwInvalid(
   throw new CertlineError('acme_order_invalid', 'the CA gave the ACME order up without saying why');
 }
 
+/** Not every CA calls an ACME order invalid whose time is over (RFC 8555 §7.1.3): it would be looked at until the stage ends. */
+function requireTime({ expires }: AcmeOrder, now: number): void {
+  if (expires === null || now < expires) return;
+  throw new CertlineError('validation_expired', `the ACME order has expired, at ${new Date(expires).toISOString()}`);
+}
+
 async function prove(order: PendingOrder, acmeOrder: AcmeOrder, deps: ValidateDeps, attempt: Attempt): Promise<void> {
   const { session, requireCaa, context } = attempt;
   const { signal } = context;
@@ -205,11 +193,15 @@ export function createValidateHandler(deps: ValidateDeps): StageHandler<'validat
         return caa;
       };
       const attempt = { session, requireCaa, context };
-      const { order, acmeOrder: first } = await openAcmeOrder(taken, deps.budget, attempt);
+      if (!taken.acmeOrder) await requireCaa();
+      const { order, acmeOrder: first } = taken.acmeOrder
+        ? { order: taken, acmeOrder: await session.order(taken.acmeOrder.url, context.signal) }
+        : await openAcmeOrder(taken, deps, session, context);
       const ref = order.acmeOrder;
       if (!ref) throw new CertlineError('unexpected', 'an open ACME order has no URL');
       let acmeOrder = first;
       if (acmeOrder.status === 'pending') {
+        requireTime(acmeOrder, context.clock.now());
         await prove(order, acmeOrder, deps, attempt);
         acmeOrder = await pollInPlace({
           read: () => session.order(ref.url, context.signal),

@@ -1,5 +1,6 @@
 import { asCertlineError, CertlineError, type ErrorCode } from '#libs/errors';
 import type { NameCheck } from '#libs/model/validation-checks';
+import { orAborted } from '#libs/or-aborted';
 
 /** How long one look may take, ms. */
 const limitMs = 10_000;
@@ -15,16 +16,6 @@ const lateCode: Record<NameCheck['check'], ErrorCode> = {
   target: 'target_timeout',
   folder: 'target_timeout',
 };
-
-/** Ends with the signal's reason when it is aborted: not all that is looked at can be stopped. */
-function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const stop = (): void => reject(signal.reason);
-    if (signal.aborted) stop();
-    signal.addEventListener('abort', stop, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop));
-  });
-}
 
 export interface Looks {
   /** Aborted when nobody waits for the findings any more, or the time for all of them is over. */
