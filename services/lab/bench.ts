@@ -8,10 +8,13 @@ import { deployReport, measureDeployments } from './bench-deploy.ts';
 import { measureLego } from './bench-lego.ts';
 import { type BenchSettings, type Measurement, Standstill } from './bench-load.ts';
 import { middleOf, miscounted, perMinute, tableOf, targetsOf } from './bench-report.ts';
+import { measureScale } from './bench-scale.ts';
+import { scaleReport } from './bench-scale-report.ts';
 
 /** Under more than this Pebbles deadlock too often; under less they do now and then, and the run is repeated. */
 const most = { orders: 500, inFlight: 16, tries: 4, certificates: 1_000, hosts: 200, pauseMs: 10_000 };
 const contenders = ['ceiling', 'certline', 'services', 'lego'] as const;
+const benchmarks = ['issue', 'deploy', 'scale'] as const;
 type Contender = (typeof contenders)[number];
 
 const usage = `npm run bench -- [options]
@@ -29,7 +32,11 @@ npm run bench -- deploy [options]
   --hosts N         hosts of the last (50)
   --pause MS        how much longer every call to a host takes (100): a real one starts a PowerShell for each, which takes
                     0.6 to 1.1 s even where the tests run its engine
-  --cpu-prof DIR    as above, of the deployment worker`;
+  --cpu-prof DIR    as above, of the deployment worker
+
+npm run bench -- scale [options]
+  what certificates and orders that are there already cost: memory of Redis, pages, rounds of the scheduler, starts
+  --sizes N,N,...   certificates, twice as many orders (1000,10000,100000: a quarter of an hour, 2 GB)`;
 
 const say = (line = ''): void => void process.stdout.write(`${line}\n`);
 
@@ -46,6 +53,7 @@ function readOptions() {
       rounds: { type: 'string', default: '3' },
       only: { type: 'string', multiple: true, default: contenders.filter((name) => name !== 'services') },
       'cpu-prof': { type: 'string' },
+      sizes: { type: 'string', default: '1000,10000,100000' },
     },
   });
   const number = (
@@ -60,15 +68,19 @@ function readOptions() {
   };
   const unknown = values.only.find((name) => !contenders.some((known) => known === name));
   if (unknown !== undefined) throw new Error(`there is no contender ${unknown}`);
-  const [what = 'issue', ...more] = positionals;
-  if ((what !== 'issue' && what !== 'deploy') || more.length > 0)
-    throw new Error(`there is no benchmark ${positionals.join(' ')}`);
+  const [name = 'issue', ...more] = positionals;
+  const what = benchmarks.find((known) => known === name);
+  if (what === undefined || more.length > 0) throw new Error(`there is no benchmark ${positionals.join(' ')}`);
+  const sizes = values.sizes.split(',').map(Number);
+  if (sizes.some((size, at) => !Number.isInteger(size) || size < Math.max(100, sizes[at - 1] ?? 0)))
+    throw new Error('--sizes are whole numbers from 100 on, the smallest first');
   const warmUp = number('warm-up', most.orders - 1);
   return {
     what,
     certificates: number('certificates', most.certificates),
     hosts: number('hosts', most.hosts),
     pauseMs: number('pause', most.pauseMs, 0),
+    sizes,
     warmUp,
     inFlight: number('in-flight', most.inFlight),
     orders: number('orders', most.orders - warmUp),
@@ -142,6 +154,15 @@ async function runDeployments(options: ReturnType<typeof readOptions>, dir: stri
   return wrong.length === 0 ? 0 : 1;
 }
 
+async function runScale({ sizes }: ReturnType<typeof readOptions>, dir: string): Promise<number> {
+  say(
+    'installations side by side, each in a Redis of its own; their records are written by the calls that the services make',
+  );
+  const measured = await measureScale({ dir: join(dir, 'scale'), sizes }, say);
+  for (const line of ['', ...scaleReport(measured)]) say(line);
+  return 0;
+}
+
 let options: ReturnType<typeof readOptions>;
 try {
   options = readOptions();
@@ -152,7 +173,7 @@ try {
 const dir = await mkdtemp(join(tmpdir(), 'certline-bench-'));
 let code = 1;
 try {
-  code = await (options.what === 'deploy' ? runDeployments : run)(options, dir);
+  code = await { issue: run, deploy: runDeployments, scale: runScale }[options.what](options, dir);
 } catch (error) {
   say(`\nThe benchmark failed: ${error instanceof Error ? error.message : String(error)}\nLogs are in ${dir}`);
   process.exit(1);

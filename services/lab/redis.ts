@@ -16,6 +16,8 @@ export interface RedisOptions {
   readonly password?: string;
   /** `always` unless told otherwise: with anything else a crash takes acknowledged orders with it. */
   readonly appendfsync?: 'always' | 'everysec';
+  /** Further lines of its configuration. */
+  readonly settings?: readonly string[];
 }
 
 /** A Redis server of our own, on loopback, that ends when this process ends. */
@@ -51,7 +53,7 @@ export async function startRedis(options: RedisOptions): Promise<Redis> {
     const place: Place = { dir, port, password };
     const file = join(dir, 'redis.conf');
     // A file and not arguments: every user of the machine may read a process's arguments.
-    await writeFile(file, settings(place, options.appendfsync ?? 'always'), { mode: 0o600 });
+    await writeFile(file, settings(place, options), { mode: 0o600 });
     const running = await startProgram(program, { args: [file], dir, logFile });
     try {
       await untilReady(running, 'redis-server', logFile, READY_MS, () => answersFrom(place));
@@ -72,7 +74,7 @@ export async function startRedis(options: RedisOptions): Promise<Redis> {
       : await launch(port);
 
   return {
-    url: `redis://${password === '' ? '' : `:${encodeURIComponent(password)}@`}127.0.0.1:${port}`,
+    url: urlOf({ port, password }),
     port,
     get pid() {
       return running.pid;
@@ -89,7 +91,10 @@ export async function startRedis(options: RedisOptions): Promise<Redis> {
   };
 }
 
-function settings({ dir, port, password }: Place, appendfsync: string): string {
+function settings(
+  { dir, port, password }: Place,
+  { appendfsync = 'always', settings: more = [] }: RedisOptions,
+): string {
   const lines = [
     'bind 127.0.0.1',
     `port ${port}`,
@@ -103,18 +108,29 @@ function settings({ dir, port, password }: Place, appendfsync: string): string {
     'save ""', // the append-only file has everything already
     'daemonize no',
     'logfile ""',
+    ...more,
   ];
   return `${lines.join('\n')}\n`;
 }
 
-/** Two servers on the same data destroy it: `npm start` typed twice must not. */
-async function refuseSecondServer(dir: string): Promise<void> {
+const urlOf = ({ port, password }: Pick<Place, 'port' | 'password'>): string =>
+  `redis://${password === '' ? '' : `:${encodeURIComponent(password)}@`}127.0.0.1:${port}`;
+
+/** URL of the server that uses the data in a folder now; null when there is none. Its configuration there tells, to its user alone. */
+export async function runningRedis(folder: string): Promise<string | null> {
+  const dir = await realpath(folder).catch(() => folder);
   const old = await readFile(join(dir, 'redis.conf'), 'utf8').catch(() => '');
   const port = Number(/^port (\d+)$/m.exec(old)?.[1] ?? 0);
   const password = /^requirepass (.*)$/m.exec(old)?.[1] ?? '';
-  if (port !== 0 && (await answersFrom({ dir, port, password }).catch(() => false))) {
-    throw new Error(`another Redis, on port ${port}, is already using the data in ${dir}; stop it first`);
-  }
+  const runs = port !== 0 && (await answersFrom({ dir, port, password }).catch(() => false));
+  return runs ? urlOf({ port, password }) : null;
+}
+
+/** Two servers on the same data destroy it: `npm start` typed twice must not. */
+async function refuseSecondServer(dir: string): Promise<void> {
+  const url = await runningRedis(dir);
+  if (url === null) return;
+  throw new Error(`another Redis, on port ${new URL(url).port}, is already using the data in ${dir}; stop it first`);
 }
 
 /**
