@@ -1,16 +1,14 @@
-import { setTimeout as delay } from 'node:timers/promises';
-import { systemClock } from '#libs/clock';
 import { describeCertificate, splitChain } from '#libs/crypto/x509';
-import { probeThumbprint } from '#libs/iis/handshake';
-import { labStateSchema } from '#libs/iis/lab-protocol';
 import { isFinal, type Order } from '#libs/model/order';
-import { stages } from '#libs/queues/stages';
-import type { Keys } from '#libs/store/keys';
+import type { OrderEvent } from '#libs/store/order-events';
 import { createStore, type Store } from '#libs/store/store';
-import { never, txtAt } from '../support/dns-providers.ts';
 import type { CaOrder } from '../support/issuing-ca.ts';
-import type { PlacedOrder } from './flow.ts';
+import type { EndedOrder } from './kinds/kind.ts';
+import { clients, places, proofs } from './kinds/kinds.ts';
+import { servedBy, wrongOnHosts } from './kinds/site.ts';
+import type { PlacedOrder } from './plan.ts';
 import { type Recovery, recoveriesOf } from './recovery.ts';
+import { leftOvers } from './rest.ts';
 import { secretsFound } from './secrets.ts';
 import type { Tally } from './tally.ts';
 import type { World } from './world.ts';
@@ -21,111 +19,28 @@ export interface Audit {
   wrong: string[];
   complete: number;
   failedAsTheyMust: number;
+  /** Orders that were called off, by the stage they were in. */
+  cancelled: Map<string, number>;
+  retried: number;
+  rollouts: number;
   certificates: number;
   acmeOrders: number;
   issuedTwice: number;
   lost: number;
   commits: number;
+  deliveries: number;
   deploymentsRepeated: number;
   recoveries: Recovery[];
-}
-
-const lookMs = 250;
-
-/** Waits until every order has ended; gives up when nothing has moved for `patienceMs` and nothing is to move later. */
-export async function untilAtRest(world: World, placed: readonly PlacedOrder[], patienceMs: number): Promise<void> {
-  const { orders, cleanUps, keys } = createStore(world.connection, 'certline');
-  let before = '';
-  let since = systemClock.now();
-  for (;;) {
-    const all = await Promise.all(placed.map(({ id }) => orders.get(id)));
-    const left = (await cleanUps.count()) + (await jobsLeft(world, keys));
-    if (left === 0 && all.every((order) => order !== null && isFinal(order))) return;
-    const now = `${left} ${all.map((order) => order?.version).join()}`;
-    const next = Math.max(0, ...all.map((order) => order?.nextAttemptAt ?? 0));
-    if (now !== before || next > systemClock.now()) since = systemClock.now();
-    if (systemClock.now() - since > patienceMs) return;
-    before = now;
-    await delay(lookMs);
-  }
-}
-
-/** Jobs that wait or are run; what waits for its time is no order's, when all orders have ended. */
-async function jobsLeft({ connection }: World, { tag }: Keys): Promise<number> {
-  const lists = Object.keys(stages).flatMap((queue) => [`${tag}:${queue}:wait`, `${tag}:${queue}:active`]);
-  const counts = await Promise.all(lists.map((list) => connection.llen(list)));
-  return counts.reduce((sum, count) => sum + count, 0);
-}
-
-export async function audit(world: World, placed: readonly PlacedOrder[], tally: Tally): Promise<Audit> {
-  const store = createStore(world.connection, 'certline');
-  const wrong: string[] = [];
-  const check = (holds: boolean, words: string): void => {
-    if (!holds) wrong.push(words);
-  };
-  const { ca, isUsed } = world.authority;
-  const acmeOrders = Map.groupBy(ca.orders, ({ authorizations }) => String(authorizations[0]?.name));
-  const recoveries: Recovery[] = [];
-  const sums = { complete: 0, failedAsTheyMust: 0, issuedTwice: 0, lost: 0, deploymentsRepeated: 0 };
-  const due = new Map<string, string>();
-
-  for (const plan of placed) {
-    const order = await store.orders.get(plan.id);
-    const atCa = acmeOrders.get(plan.name) ?? [];
-    if (order === null || !isFinal(order)) {
-      sums.lost += 1;
-      wrong.push(`${plan.name} is lost: ${order === null ? 'no record' : stateOf(order)}`);
-      continue;
-    }
-    const end = order.status === 'failed' ? (order.error?.code ?? 'failed') : order.status;
-    check(end === (plan.fails ?? 'deployed'), `${plan.name} is ${stateOf(order)}, not ${plan.fails ?? 'deployed'}`);
-    if (end === plan.fails) sums.failedAsTheyMust += 1;
-    if (end === 'deployed') sums.complete += 1;
-
-    const issued = atCa.filter(({ certificate }) => certificate !== null);
-    if (issued.length > 1) sums.issuedTwice += 1;
-    check(issued.length === (plan.fails ? 0 : 1), `the CA issued ${issued.length} certificates for ${plan.name}`);
-    wrong.push(...inUse(plan, atCa.filter(isUsed)));
-    const thumbprint = await thumbprintOf(order, store);
-    if (issued[0]) {
-      const theirs = describeCertificate(splitChain(issued[0].certificate ?? '')[0] ?? '').thumbprint;
-      check(theirs === thumbprint, `${plan.name} has the certificate ${thumbprint}, the CA issued ${theirs}`);
-    }
-    if (thumbprint !== null) due.set(plan.name, thumbprint);
-
-    const events = await store.history(plan.id);
-    recoveries.push(...recoveriesOf(events, tally));
-    const started = events.filter(({ type, stage }) => type === 'stage_started' && stage === 'deployment').length;
-    if (started > 1) sums.deploymentsRepeated += 1;
-    const done = events.filter(({ type }) => type === 'stage_completed').map(({ stage, epoch }) => `${stage} ${epoch}`);
-    check(new Set(done).size === done.length, `${plan.name} came through a stage twice: ${done.join(', ')}`);
-    const ends = events.filter(({ type }) => type === 'order_completed' || type === 'order_failed');
-    check(ends.length === 1, `${plan.name} ended ${ends.length} times`);
-    if (plan.challenge === 'dns-01') {
-      const left = await txtAt(world.zone.nameServer, `_acme-challenge.${plan.name}`);
-      check(left.length === 0, `TXT records are left for ${plan.name}`);
-    }
-  }
-
-  const known = await world.connection.zcard(store.keys.orders);
-  check(known === placed.length, `${placed.length} orders were accepted, ${known} are stored`);
-  const answers = await world.connection.keys(store.keys.challenge('*'));
-  check(answers.length === 0, `${answers.length} answers to http-01 are left`);
-  const cleanUps = await store.cleanUps.count();
-  check(cleanUps === 0, `${cleanUps} TXT records are still to be taken away`);
-  const jobs = await jobsLeft(world, store.keys);
-  check(jobs === 0, `${jobs} jobs are left in the queues`);
-  const commits = await checkHosts(world, placed, due, wrong);
-  wrong.push(...(await secretsFound(world, placed, store)));
-  wrong.push(...tally.ends.map((end) => `ended by itself: ${end}`));
-
-  const certificates = ca.orders.filter(({ certificate }) => certificate !== null).length;
-  return { wrong, ...sums, certificates, acmeOrders: ca.orders.length, commits, recoveries };
 }
 
 function stateOf({ status, error, attempts, nextAttemptAt, version }: Order): string {
   const reason = error ? ` (${error.code}: ${error.detail})` : '';
   return `${status}${reason}, version ${version}, attempts ${Object.values(attempts).join('/')}, next ${nextAttemptAt}`;
+}
+
+async function thumbprintOf(order: Order, { certificates }: Store): Promise<string | null> {
+  const id = 'certificate' in order ? order.certificate : null;
+  return id === null ? null : ((await certificates.get(id))?.thumbprint ?? null);
 }
 
 /** An ACME order that is used is known: another one is only made when the CA has given it up. */
@@ -136,41 +51,120 @@ function inUse({ name }: PlacedOrder, used: readonly CaOrder[]): string[] {
   return [`${name} used ${standing.length} ACME orders beside each other: ${ids}`];
 }
 
-async function thumbprintOf(order: Order, { certificates }: Store): Promise<string | null> {
-  const id = 'certificate' in order ? order.certificate : null;
-  return id === null ? null : ((await certificates.get(id))?.thumbprint ?? null);
+/** Whether it ended as it had to, once, with the certificate that the CA issued for it, and no other. */
+function wrongWith({ plan, order, end, thumbprint, events, atCa }: EndedOrder): string[] {
+  const wrong: string[] = [];
+  const check = (holds: boolean, words: string): void => {
+    if (!holds) wrong.push(words);
+  };
+  const { name } = plan;
+  const kind = clients[plan.client];
+  const must = kind.endOf(plan);
+  check(end === must, `${name} is ${stateOf(order)}, not ${must}`);
+
+  const issued = atCa.flatMap(({ certificate }) => certificate ?? []);
+  // What one that was called off has, its kind knows.
+  const count = end === 'deployed' ? 1 : 0;
+  check(end === 'cancelled' || issued.length === count, `the CA issued ${issued.length} certificates for ${name}`);
+  if (issued[0] !== undefined && thumbprint !== null) {
+    const theirs = describeCertificate(splitChain(issued[0])[0] ?? '').thumbprint;
+    check(theirs === thumbprint, `${name} has the certificate ${thumbprint}, the CA issued ${theirs}`);
+  }
+  const done = events.filter(({ type }) => type === 'stage_completed').map(({ stage, epoch }) => `${stage} ${epoch}`);
+  check(new Set(done).size === done.length, `${name} came through a stage twice: ${done.join(', ')}`);
+  const ends = events.filter(({ type }) => ['order_completed', 'order_failed', 'order_cancelled'].includes(type));
+  check(ends.length === kind.ends, `${name} ended ${ends.length} times`);
+  return wrong;
 }
 
-/** Every binding is as planned and serves its certificate, and there is no other. Answers how many commits there were. */
-async function checkHosts(
-  { hosts }: World,
-  placed: readonly PlacedOrder[],
-  due: ReadonlyMap<string, string>,
-  wrong: string[],
-): Promise<number> {
-  let commits = 0;
-  for (const [index, { url, part }] of hosts.entries()) {
-    const { sites, endpoints } = labStateSchema.parse(await (await fetch(`${url}/state`)).json());
-    const { count } = (await (await fetch(`${url}/log`)).json()) as { count: number };
-    commits += count;
-    const https = sites.flatMap(({ id, bindings }) =>
-      bindings
-        .filter(({ protocol }) => protocol === 'https')
-        .map((one) => `site ${id} ${one.bindingInformation} ${one.sslFlags} ${one.thumbprint}`),
-    );
-    const wanted = placed
-      .filter(({ host, name }) => host === index && due.has(name))
-      .map(({ site, name }) => `site ${site} *:443:${name} 1 ${due.get(name)}`);
-    for (const binding of https) if (!wanted.includes(binding)) wrong.push(`${part.name} has ${binding}, not planned`);
-    for (const binding of wanted) if (!https.includes(binding)) wrong.push(`${part.name} has not ${binding}`);
-    const endpoint = endpoints.find(({ port }) => port === 443);
-    for (const { host, name } of placed) {
-      const thumbprint = due.get(name);
-      if (host !== index || !endpoint || thumbprint === undefined) continue;
-      const place = { host: endpoint.host, port: endpoint.listeningPort };
-      const served = (await probeThumbprint(place, name, 10_000, never)).thumbprint;
-      if (served !== thumbprint) wrong.push(`${part.name} serves ${served} for ${name}, not ${thumbprint}`);
+const starts = (events: readonly OrderEvent[]): number =>
+  events.filter(({ type, stage }) => type === 'stage_started' && stage === 'deployment').length;
+
+export async function audit(world: World, placed: readonly PlacedOrder[], tally: Tally): Promise<Audit> {
+  const store = createStore(world.connection, 'certline');
+  const { ca, isUsed } = world.authority;
+  const acmeOrders = Map.groupBy(ca.orders, ({ authorizations }) => String(authorizations[0]?.name));
+  const wrong: string[] = [];
+  const recoveries: Recovery[] = [];
+  const all: EndedOrder[] = [];
+  let deploymentsRepeated = 0;
+
+  for (const plan of placed) {
+    const order = await store.orders.get(plan.id);
+    if (order === null || !isFinal(order)) {
+      wrong.push(`${plan.name} is lost: ${order === null ? 'no record' : stateOf(order)}`);
+      continue;
     }
+    const atCa = acmeOrders.get(plan.name) ?? [];
+    const events = await store.history(plan.id);
+    const end = order.status === 'failed' ? order.error.code : order.status;
+    const ended = { plan, order, end, thumbprint: await thumbprintOf(order, store), events, atCa };
+    all.push(ended);
+    wrong.push(...wrongWith(ended), ...inUse(plan, atCa.filter(isUsed)));
+
+    recoveries.push(...recoveriesOf(events, tally, 'api'));
+    const parts = order.deployments.flatMap((one) => one.order ?? []);
+    const histories = await Promise.all(parts.map(store.history));
+    for (const history of histories) recoveries.push(...recoveriesOf(history, tally, 'deployment-worker'));
+    deploymentsRepeated += [events, ...histories].filter((history) => starts(history) > 1).length;
   }
-  return commits;
+
+  for (const [name, kind] of Object.entries(proofs))
+    wrong.push(
+      ...(await kind.audit(
+        world,
+        all.filter(({ plan }) => plan.proof === name),
+      )),
+    );
+  for (const [name, kind] of Object.entries(places))
+    wrong.push(
+      ...(await kind.audit(
+        world,
+        all.filter(({ plan }) => plan.place === name),
+      )),
+    );
+  for (const [name, kind] of Object.entries(clients))
+    wrong.push(
+      ...(await kind.audit(
+        world,
+        all.filter(({ plan }) => plan.client === name),
+      )),
+    );
+  wrong.push(
+    ...(await wrongOnHosts(
+      world,
+      all.flatMap((ended) => servedBy(world, ended)),
+    )),
+  );
+
+  const known = await world.connection.zcard(store.keys.orders);
+  if (known !== placed.length) wrong.push(`${placed.length} orders were accepted, ${known} are stored`);
+  wrong.push(...(await leftOvers(world, store)).map((words) => `left behind: ${words}`));
+  wrong.push(...(await secretsFound(world, placed, store)));
+  wrong.push(...tally.ends.map((end) => `ended by itself: ${end}`));
+
+  const cancelled = all.flatMap(({ order }) => (order.status === 'cancelled' ? [order.stage] : []));
+  const certificatesOf = ({ atCa }: EndedOrder): number =>
+    atCa.filter(({ certificate }) => certificate !== null).length;
+  return {
+    ...{ wrong, recoveries, deploymentsRepeated },
+    complete: all.filter(({ end }) => end === 'deployed').length,
+    failedAsTheyMust: all.filter(
+      ({ plan, order, end }) => order.status === 'failed' && end === clients[plan.client].endOf(plan),
+    ).length,
+    cancelled: new Map([...Map.groupBy(cancelled, (stage) => stage)].map(([stage, { length }]) => [stage, length])),
+    retried: all.filter(({ events }) => events.some(({ type }) => type === 'order_retried')).length,
+    rollouts: all.filter(({ order }) => order.deployments.length > 0).length,
+    certificates: ca.orders.filter(({ certificate }) => certificate !== null).length,
+    acmeOrders: ca.orders.length,
+    issuedTwice: all.filter((ended) => certificatesOf(ended) > 1).length,
+    lost: placed.length - all.length,
+    commits: await commitsOf(world),
+    deliveries: world.receiver.deliveries.length,
+  };
+}
+
+async function commitsOf({ hosts }: World): Promise<number> {
+  const logs = await Promise.all(hosts.map(async ({ url }) => (await fetch(`${url}/log`)).json()));
+  return (logs as { count: number }[]).reduce((sum, { count }) => sum + count, 0);
 }

@@ -1,4 +1,7 @@
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { get, type IncomingMessage } from 'node:http';
+import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { systemClock } from '#libs/clock';
 import { createRootCa } from '../../services/lab/certificate-authority.ts';
@@ -8,6 +11,7 @@ import { type CaAuthorization, type CaOrder, type IssuingCa, startIssuingCa, tok
 import { problem, type ScriptedAnswer, type SeenRequest } from '../support/scripted-ca.ts';
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
 import type { Tally } from './tally.ts';
+import { addressOf } from './zone.ts';
 
 /** A CA that looks at challenges for real, and fails requests as the seed says. It keeps what it issued: it is never killed. */
 export interface ChaosAuthority {
@@ -18,6 +22,8 @@ export interface ChaosAuthority {
   caBundle: string;
   /** Settles when a request of an operation has come: with the part that sent it, which gets its answer a little later. */
   asked(operation: SeenRequest['operation']): Promise<string>;
+  /** What it has against a name that it refuses is mended. */
+  accept(name: string): void;
   /** From now on every request is answered as it should be. */
   behave(): void;
   /** Requests about an ACME order after it was made: whoever sends one knows its URL. */
@@ -75,6 +81,15 @@ const faults: Partial<Record<SeenRequest['operation'], typeof everywhere>> = {
   newNonce: [['connection reset', 0.01, () => 'reset']],
 };
 
+/** What is served for a name; null where it is not. */
+async function textAt(at: { host: string; port: number; path: string; name: string }): Promise<string | null> {
+  const { host, port, path, name } = at;
+  const asking = get({ host, port, path, headers: { host: name }, agent: false, timeout: 2_000 });
+  asking.on('timeout', () => asking.destroy(new Error('no answer')));
+  const [answer] = (await once(asking, 'response')) as [IncomingMessage];
+  return answer.statusCode === 200 ? text(answer) : null;
+}
+
 /** What whoever waits for a request has before it is answered. */
 const headStartMs = 50;
 /** How long the CA looks for an answer before it does not believe, as RFC 8555 §8.2 lets it. */
@@ -89,6 +104,7 @@ export async function startAuthority(options: AuthorityOptions): Promise<ChaosAu
   let thumbprint = '';
   const asked = new Map<string, number>();
   const doubted = new Set<string>();
+  const accepted = new Set<string>();
   const waiting = new Map<string, ((part: string) => void)[]>();
 
   function faultFor({ operation, id, payload }: SeenRequest): Fault | null {
@@ -125,10 +141,12 @@ export async function startAuthority(options: AuthorityOptions): Promise<ChaosAu
   }
 
   function refusalOf({ operation, payload, id }: SeenRequest): ScriptedAnswer | null {
-    if (operation === 'newOrder' && JSON.stringify(payload).includes(refusedName))
+    const refuses = (name: string, kind: string): boolean => name.startsWith(kind) && !accepted.has(name);
+    const { identifiers = [] } = operation === 'newOrder' ? (payload as { identifiers?: { value: string }[] }) : {};
+    if (identifiers.some(({ value }) => refuses(value, refusedName)))
       return { status: 400, body: problem('rejectedIdentifier', 'the name is not for this CA') };
     const order = operation === 'finalize' ? ca.orders.find((one) => one.id === id) : undefined;
-    if (order?.authorizations.some(({ name }) => name.startsWith(badRequestName)))
+    if (order?.authorizations.some(({ name }) => refuses(name, badRequestName)))
       return { status: 400, body: problem('badCSR', 'the CA does not like the request') };
     return null;
   }
@@ -145,9 +163,8 @@ export async function startAuthority(options: AuthorityOptions): Promise<ChaosAu
       const value = createHash('sha256').update(keyAuthorization).digest('base64url');
       return (await txtAt(nameServer, `_acme-challenge.${name}`)).includes(value);
     }
-    const url = `http://127.0.0.1:${challengePort}/.well-known/acme-challenge/${tokenOf(id)}`;
-    const answer = await fetch(url, { signal: AbortSignal.timeout(2_000), headers: { connection: 'close' } });
-    return answer.status === 200 && (await answer.text()).trimEnd() === keyAuthorization;
+    const path = `/.well-known/acme-challenge/${tokenOf(id)}`;
+    return (await textAt({ host: addressOf(name), port: challengePort, path, name }))?.trimEnd() === keyAuthorization;
   }
 
   async function validate(order: CaOrder, authorization: CaAuthorization): Promise<void> {
@@ -181,6 +198,7 @@ export async function startAuthority(options: AuthorityOptions): Promise<ChaosAu
       new Promise((resolve) => {
         waiting.set(operation, [...(waiting.get(operation) ?? []), resolve]);
       }),
+    accept: (name) => void accepted.add(name),
     behave() {
       behaves = true;
     },

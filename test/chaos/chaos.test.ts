@@ -21,14 +21,15 @@ function runChaos(...words: string[]): Promise<{ code: number | null; output: st
 const sumOf = (what: string, output: string): number => Number(new RegExp(`^ *${what} +(\\d+)`, 'm').exec(output)?.[1]);
 
 it('loses no order and has none issued twice while every part is killed, frozen and cut off', {
-  timeout: 280_000,
+  timeout: 600_000,
 }, async () => {
-  const { code, output } = await runChaos('--seed', '7', '--minutes', '0.7');
+  const { code, output } = await runChaos('--seed', '7', '--minutes', '1.5');
   expect(code, output).toBe(0);
   expect(output).toContain('the sums agree');
   // It was no quiet day.
-  expect(sumOf('SIGKILLs', output), output).toBeGreaterThanOrEqual(5);
-  expect(sumOf('Redis restarts', output), output).toBeGreaterThanOrEqual(1);
-  expect(sumOf('faults', output), output).toBeGreaterThanOrEqual(20);
-  expect(sumOf('deployed', output), output).toBeGreaterThanOrEqual(20);
+  const least = {
+    ...{ SIGKILLs: 10, 'Redis restarts': 2, faults: 50, deployed: 50, 'failed as they must': 2 },
+    ...{ cancelled: 3, 'taken up again': 2, rollouts: 3, 'webhook deliveries': 3 },
+  };
+  for (const [what, count] of Object.entries(least)) expect(sumOf(what, output), output).toBeGreaterThanOrEqual(count);
 });

@@ -50,8 +50,8 @@ export const edits = {
   /** The URL of the ACME order is known to the run that opened it alone, until the names are proved. */
   'order-url': [
     {
-      file: 'services/validation-worker/validate.ts',
-      from: "const saved = await context.checkpoint({ acmeOrder: { url, finalize, expires } }, 'ACME order opened');",
+      file: 'services/validation-worker/open-acme-order.ts',
+      from: 'const saved = await context.checkpoint({ acmeOrder: { url, finalize, expires } }, words);',
       to: 'const saved = { ...order, acmeOrder: { url, finalize, expires } };',
     },
     // What is checked in later must not save it either.
@@ -83,8 +83,8 @@ export const edits = {
     },
     {
       file: 'services/issuance-worker/issue.ts',
-      from: 'const acmeOrder = await obtain(order, inDoubt, session, deps, context);',
-      to: 'const acmeOrder = await obtain(order, inDoubt, session, deps, context); await context.keepKey?.();',
+      from: 'const acmeOrder = await obtain(order, inDoubt, ca, deps, context);',
+      to: 'const acmeOrder = await obtain(order, inDoubt, ca, deps, context); await context.keepKey?.();',
     },
   ],
 } as const satisfies Record<string, readonly Change[]>;

@@ -1,92 +1,90 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { systemClock } from '#libs/clock';
-import { diceOf } from '../support/dice.ts';
-import { badRequestName, doubtedName, refusedName } from './authority.ts';
+import { createStore } from '#libs/store/store';
+import { type Client, createClient } from './client.ts';
+import type { ClientKind, ProofKind } from './kinds/kind.ts';
+import { clients, places, proofs } from './kinds/kinds.ts';
+import type { PlacedOrder, PlannedOrder } from './plan.ts';
+import type { Tally } from './tally.ts';
 import type { World } from './world.ts';
-import { zoneName } from './zone.ts';
 
-/** An order that is to be placed, and what must become of it. */
-export interface PlannedOrder {
-  number: number;
-  name: string;
-  /** Index of the host, and the site there. */
-  host: number;
-  site: number;
-  challenge: 'http-01' | 'dns-01';
-  /** How long after the start it is placed, ms. */
-  afterMs: number;
-  /** The code that it must fail with; null when it must be deployed. */
-  fails: 'identifier_rejected' | 'csr_rejected' | null;
-  /** Whether the client asks again after it was told of the order. */
-  repeated: boolean;
-}
-
-export interface PlacedOrder extends PlannedOrder {
-  id: string;
-}
-
-/** The orders that a seed stands for. The first three are one of each kind that the CA does not like. */
-export function planOrders(seed: number, count: number, hosts: number, spanMs: number): PlannedOrder[] {
-  const dice = diceOf(seed, 'orders');
-  const sites = Array.from({ length: hosts }, () => 0);
-  const plans: PlannedOrder[] = [];
-  for (let number = 1; number <= count; number += 1) {
-    const kinds = [refusedName, badRequestName, doubtedName] as const;
-    const kind = kinds[number - 1] ?? (dice.chance(0.1) ? dice.pick(kinds) : '');
-    const host = Math.floor(dice.between(0, hosts));
-    const site = (sites[host] ?? 0) + 1;
-    sites[host] = site;
-    plans.push({
-      ...{ number, host, site, name: `${kind}o${number}.${zoneName}` },
-      challenge: dice.chance(0.6) ? 'http-01' : 'dns-01',
-      afterMs: dice.between(0, spanMs),
-      fails: kind === refusedName ? 'identifier_rejected' : kind === badRequestName ? 'csr_rejected' : null,
-      repeated: dice.chance(0.15),
-    });
-  }
-  return plans;
-}
-
-/** The names of the sites of each host. */
-export const sitesOf = (plans: readonly PlannedOrder[], hosts: number): string[][] =>
-  Array.from({ length: hosts }, (_, host) => plans.filter((plan) => plan.host === host).map(({ name }) => name));
-
-const againMs = 300;
-/** A client gives up waiting, and asks again. */
-const patienceMs = 10_000;
-const repeatable = (status: number): boolean => status >= 500 || status === 429;
-
-/** Places an order as a client does that wants it once: again under its key until the API has answered. Throws on any other refusal. */
-async function place(world: World, plan: PlannedOrder): Promise<string> {
-  const { number, name, challenge, site } = plan;
-  const body = {
-    ...{ names: [name], account: world.account, key: { type: 'ec-p256' } },
-    challenge: challenge === 'dns-01' ? { type: challenge, credential: world.credential } : { type: challenge },
-    deploy: { mode: 'site', target: world.hosts[plan.host]?.target, site },
+/** What is sent to order a certificate. */
+function orderBody(world: World, plan: PlannedOrder): Record<string, unknown> {
+  return {
+    ...{ names: [plan.name], account: world.account, key: { type: 'ec-p256' } },
+    challenge: proofs[plan.proof].challenge(world, plan),
+    deploy: places[plan.place].deploy(world, plan),
   };
-  for (;;) {
-    const asking = world.api.request('POST', '/v1/orders', body, { 'idempotency-key': `chaos-${number}` });
-    const late = delay(patienceMs, null, { ref: false });
-    const answer = await Promise.race([asking.catch(() => null), late]);
-    if (answer?.status === 202) return String(answer.body.id);
-    if (answer && !repeatable(answer.status))
-      throw new Error(`the API refuses ${name}: ${answer.status} ${JSON.stringify(answer.body)}`);
-    await delay(againMs);
-  }
 }
 
-/** Places all orders, each at its time. Throws when a repeated request made another order. */
-export function placeOrders(world: World, plans: readonly PlannedOrder[]): Promise<PlacedOrder[]> {
+/** Sends an order as a client does that wants it once. */
+function send(world: World, plan: PlannedOrder, client: Client): ReturnType<Client['ask']> {
+  const key = { 'idempotency-key': `chaos-${plan.number}` };
+  return client.ask('POST', '/v1/orders', orderBody(world, plan), key);
+}
+
+/** Answers the id of the order. Throws when it is refused. */
+async function place(world: World, plan: PlannedOrder, client: Client): Promise<string> {
+  const { status, body } = await send(world, plan, client);
+  if (status !== 202) throw new Error(`the API refuses ${plan.name}: ${status} ${JSON.stringify(body)}`);
+  return String(body.id);
+}
+
+/** The orders of a run, with the clients and people behind them. */
+export interface Flow {
+  /** Settles when all are accepted. Rejects when one is not. */
+  accepted: Promise<readonly PlacedOrder[]>;
+  /** Clients and people who are not done with their orders. */
+  busy(): number;
+  /** Has those give up who are not done. */
+  stop(): Promise<void>;
+}
+
+/** Places all orders, each at its time, and does for them what their kinds say. */
+export function startFlow(world: World, plans: readonly PlannedOrder[], tally: Tally): Flow {
+  const stopping = new AbortController();
+  const { signal } = stopping;
+  const client = createClient(world.api, tally, signal);
+  const store = createStore(world.connection, 'certline');
   const start = systemClock.now();
-  return Promise.all(
+  const acting = new Set<Promise<void>>();
+
+  function act(placed: PlacedOrder): void {
+    const wait = async (ms: number): Promise<void> => {
+      await delay(ms, null, { signal });
+    };
+    const open = { world, plan: placed, client, store, wait, placeAgain: () => send(world, placed, client) };
+    const [person, asker]: [ProofKind, ClientKind] = [proofs[placed.proof], clients[placed.client]];
+    const all = Promise.all([
+      person.act?.(open),
+      asker.act?.(open).then((told) => {
+        placed.told = told;
+      }),
+    ]);
+    const done = all.then(
+      () => {},
+      (error: unknown) => {
+        placed.told ??= `nothing: ${String(error)}`;
+      },
+    );
+    acting.add(done);
+    void done.finally(() => acting.delete(done));
+  }
+
+  const accepted = Promise.all(
     plans.map(async (plan) => {
       await delay(Math.max(0, start + plan.afterMs - systemClock.now()));
-      const id = await place(world, plan);
-      if (plan.repeated) {
-        const again = await place(world, plan);
-        if (again !== id) throw new Error(`${plan.name} was placed twice: ${id} and ${again}`);
-      }
-      return { ...plan, id };
+      const placed: PlacedOrder = { ...plan, id: await place(world, plan, client), told: null };
+      act(placed);
+      return placed;
     }),
   );
+  return {
+    accepted,
+    busy: () => acting.size,
+    async stop() {
+      stopping.abort();
+      await Promise.all(acting);
+    },
+  };
 }

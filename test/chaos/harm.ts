@@ -19,11 +19,14 @@ export interface Harm {
 export interface Pace {
   killMs: number;
   redisKillMs: number;
+  memoryMs: number;
   freezeMs: number;
   networkMs: number;
 }
 
-export const usualPace: Pace = { killMs: 4_000, redisKillMs: 40_000, freezeMs: 8_000, networkMs: 5_000 };
+export const usualPace: Pace = {
+  ...{ killMs: 4_000, redisKillMs: 40_000, memoryMs: 30_000, freezeMs: 8_000, networkMs: 5_000 },
+};
 
 export function startHarm(world: World, seed: number, tally: Tally, pace: Pace): Harm {
   const stopping = new AbortController();
@@ -71,6 +74,14 @@ export function startHarm(world: World, seed: number, tally: Tally, pace: Pace):
     await delay(dice.between(100, 1_500));
     await world.redis.restart();
     tally.redisRestarts += 1;
+  }
+
+  /** Redis takes no more for a while: all that it has is more than it may have. */
+  async function fillMemory(dice: Dice): Promise<void> {
+    tally.fault('Redis out of memory');
+    await world.connection.config('SET', 'maxmemory', '1');
+    await delay(dice.between(1_000, 4_000));
+    await world.connection.config('SET', 'maxmemory', '0');
   }
 
   /** For longer than a lock lasts: others take over what the process has in hand, and then it goes on. */
@@ -123,6 +134,7 @@ export function startHarm(world: World, seed: number, tally: Tally, pace: Pace):
   const running = [
     rounds('kills', pace.killMs, killService),
     rounds('Redis', pace.redisKillMs, killRedis),
+    rounds('memory', pace.memoryMs, fillMemory),
     rounds('freezes', pace.freezeMs, freeze),
     rounds('network', pace.networkMs, harmWay),
     watchApi(),
@@ -133,6 +145,7 @@ export function startHarm(world: World, seed: number, tally: Tally, pace: Pace):
       await Promise.all(running);
       await Promise.all(away);
       world.authority.behave();
+      world.receiver.behave();
     },
   };
 }

@@ -20,9 +20,11 @@ export interface Recovery {
 
 /**
  * How long it took, in ms, until what a killed process had in hand was in the hands of another: from the SIGKILL to the next start of the
- * stage, and from the SIGKILL of an API that had stored an order to the first start.
+ * stage, and from the SIGKILL of what had stored an order, an API or for a part of a rollout a worker, to the first start.
+ *
+ * @param placer kind of process that has placed the order
  */
-export function recoveriesOf(events: readonly OrderEvent[], tally: Tally): Recovery[] {
+export function recoveriesOf(events: readonly OrderEvent[], tally: Tally, placer: string): Recovery[] {
   const found: Recovery[] = [];
   let open: OrderEvent | null = null;
   for (const event of events) {
@@ -30,7 +32,7 @@ export function recoveriesOf(events: readonly OrderEvent[], tally: Tally): Recov
     else if (ends.has(event.type)) open = null;
     else if (event.type === 'stage_started' && event.stage) {
       if (open) {
-        const kind = open.type === 'order_placed' ? 'api' : workerOf[event.stage];
+        const kind = open.type === 'order_placed' ? placer : workerOf[event.stage];
         const [killed] = killsOf(tally, kind, open.at, event.at);
         if (killed !== undefined)
           found.push({ what: `${kind}: ${event.stage} of ${event.order}`, ms: event.at - killed });

@@ -5,7 +5,7 @@ import { accountKeyName } from '#libs/service/account-sessions';
 import { createPrivateKeys } from '#libs/store/private-keys';
 import { createSecretBox, parseMasterKeys } from '#libs/store/secret-box';
 import type { Store } from '#libs/store/store';
-import type { PlacedOrder } from './flow.ts';
+import type { PlacedOrder } from './plan.ts';
 import type { World } from './world.ts';
 
 /** What would show a private key: a line of its PEM, and the number in its JWK. */

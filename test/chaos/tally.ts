@@ -5,21 +5,28 @@ export interface Tally {
   redisRestarts: number;
   /** By kind. */
   faults: Map<string, number>;
+  /** Answers of the API that have its clients ask again, by status and code. */
+  refusals: Map<string, number>;
   /** Parts that ended without being told: `part: the end of its log`. */
   ends: string[];
   /** How long the API did not answer, each time, ms. */
   apiAwayMs: number[];
   fault(kind: string): void;
+  refused(what: string): void;
 }
 
 export function createTally(): Tally {
   const faults = new Map<string, number>();
+  const refusals = new Map<string, number>();
+  const count = (counts: Map<string, number>, what: string) => void counts.set(what, (counts.get(what) ?? 0) + 1);
   return {
     kills: [],
     redisRestarts: 0,
     faults,
+    refusals,
     ends: [],
     apiAwayMs: [],
-    fault: (kind) => void faults.set(kind, (faults.get(kind) ?? 0) + 1),
+    fault: (kind) => count(faults, kind),
+    refused: (what) => count(refusals, what),
   };
 }

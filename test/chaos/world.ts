@@ -2,8 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Redis as Connection } from 'ioredis';
-import { connectRedis } from '#libs/store/redis';
+import { connectRedis, type RedisClient } from '#libs/store/redis';
 import { type ApiClient, createApiClient } from '../../services/lab/api-client.ts';
 import { type Redis, startRedis } from '../../services/lab/redis.ts';
 import { freePort } from '../../services/lab/running-program.ts';
@@ -14,7 +13,9 @@ import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
 import { type ChaosAuthority, startAuthority } from './authority.ts';
 import type { Edit } from './edits.ts';
 import { type Part, startPart } from './part.ts';
+import { type Receiver, startReceiver } from './receiver.ts';
 import type { Tally } from './tally.ts';
+import { startWebServer, type WebServer } from './web-server.ts';
 import { type ChaosZone, startZone } from './zone.ts';
 
 /** certline and what it needs around it: every part a process of its own but the CA, whose faults and sums are wanted here. */
@@ -22,13 +23,17 @@ export interface World {
   dir: string;
   redis: Redis;
   /** Past the way that is cut. */
-  connection: Connection;
+  connection: RedisClient;
   redisProxy: TcpProxy;
   authority: ChaosAuthority;
   zone: ChaosZone;
   /** The services of certline. */
   services: Part[];
   hosts: ChaosHost[];
+  /** Where certificates go besides the hosts, with the ids of the targets. */
+  receiver: Receiver & { target: string };
+  folder: { path: string; target: string };
+  webServer: WebServer;
   api: ApiClient;
   apiUrl: string;
   masterKey: string;
@@ -82,6 +87,11 @@ export async function startWorld({ dir, seed, tally, edits, sites }: WorldOption
   redisProxy.leadTo(redis.port);
   const zone = await startZone(join(dir, 'dns'));
   const authority = await startAuthority({ seed, tally, challengePort, nameServer: zone.nameServer });
+  const webServer = await startWebServer(join(dir, 'web-roots'), challengePort);
+  const webhookSecret = secret();
+  const receiver = await startReceiver({ seed, tally, secret: webhookSecret });
+  const folder = join(dir, 'folder');
+  await mkdir(folder, { mode: 0o700 });
 
   const apiKey = `certline_${secret()}`;
   const masterKey = randomBytes(32).toString('base64');
@@ -101,10 +111,18 @@ export async function startWorld({ dir, seed, tally, edits, sites }: WorldOption
     RECONCILE_INTERVAL_MS: '500',
     DRIFT_CHECK_MINUTES: '0',
     RATE_LIMIT_PER_MINUTE: '100000',
+    WEBROOTS: webServer.dir,
+    ALLOW_PRIVATE_WEBHOOKS: 'true',
     ...zone.env,
   };
   const parts: Part[] = [];
   const deaths = diceOf(seed, 'deaths of the API before it enqueues');
+  // Whoever waited for the one that died would kill the next at once.
+  let hasDied = false;
+  const diesOn = (): Record<string, string> => {
+    hasDied = !hasDied && deaths.chance(0.6);
+    return hasDied ? { CHAOS_DIES_ON: String(Math.ceil(deaths.between(0, 8))) } : {};
+  };
   const editing = ['--import', file('./edit-modules.ts')];
   for (const [kind, count] of Object.entries(services)) {
     for (let number = 1; number <= count; number += 1) {
@@ -112,8 +130,8 @@ export async function startWorld({ dir, seed, tally, edits, sites }: WorldOption
       const asked = (): Record<string, string> => ({
         CHAOS_EDITS: ['says-who', ...edits, ...(kind === 'api' ? ['api-dies'] : [])].join(),
         CHAOS_PART: name,
-        // Most API processes die on one of their first orders, between storing it and enqueueing it.
-        ...(kind === 'api' && deaths.chance(0.6) ? { CHAOS_DIES_ON: String(Math.ceil(deaths.between(0, 8))) } : {}),
+        // Many API processes die on one of their first orders, between storing it and enqueueing it.
+        ...(kind === 'api' ? diesOn() : {}),
       });
       const options = { name, kind, dir, tally, env: () => ({ ...env, ...asked() }) };
       parts.push(await startPart({ ...options, args: [...editing, file(`../../services/${kind}/main.ts`)] }));
@@ -151,15 +169,37 @@ export async function startWorld({ dir, seed, tally, edits, sites }: WorldOption
     const transport = { kind: 'lab', url: `http://127.0.0.1:${host.proxy.port}` };
     host.target = String((await api.send('POST', '/v1/targets', { name: host.part.name, kind: 'iis', transport })).id);
   }
+  const targetOf = async (body: Record<string, unknown>): Promise<string> =>
+    String((await api.send('POST', '/v1/targets', body)).id);
+  const signing = { name: 'receiver', kind: 'secret', secret: webhookSecret };
+  const signer = (await api.send('POST', '/v1/credentials', signing)).id;
+  const webhook = await targetOf({ name: 'receiver', kind: 'webhook', url: receiver.url, credential: signer });
+  const files = await targetOf({ name: 'folder', kind: 'folder', path: folder });
   const connection = connectRedis(redis.url, 'worker', () => {});
   return {
-    ...{ dir, redis, connection, redisProxy, authority, zone, services: parts, hosts, api, apiUrl, masterKey },
+    ...{
+      dir,
+      redis,
+      connection,
+      redisProxy,
+      authority,
+      zone,
+      services: parts,
+      hosts,
+      api,
+      apiUrl,
+      masterKey,
+      webServer,
+    },
+    receiver: { ...receiver, target: webhook },
+    folder: { path: folder, target: files },
     planted: new Map([
       ['the API key', apiKey],
       ['the password of Redis', password],
       ['the master key', masterKey],
       ['the EAB key', eab.hmacKey],
       ['the TSIG key', zone.tsigKey],
+      ['the secret of the webhook', webhookSecret],
       ['the password of a PFX', secret()],
     ]),
     account: String(account.id),
@@ -168,7 +208,7 @@ export async function startWorld({ dir, seed, tally, edits, sites }: WorldOption
       await Promise.all([...parts, ...hosts.map(({ part }) => part)].map((part) => part.close()));
       connection.disconnect();
       await Promise.all([redisProxy, ...hosts.map(({ proxy }) => proxy)].map((proxy) => proxy.close()));
-      await Promise.all([authority.close(), zone.close(), redis.close()]);
+      await Promise.all([authority.close(), zone.close(), redis.close(), webServer.close(), receiver.close()]);
     },
   };
 }
