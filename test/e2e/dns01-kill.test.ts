@@ -1,14 +1,13 @@
-import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createKeys } from '#libs/store/keys';
-import { connectRedis } from '#libs/store/redis';
+import { connectRedis, type RedisClient } from '#libs/store/redis';
 import { type DnsLab, nothingLeft, startDnsLab } from '../support/dns-lab.ts';
 import { txtAt } from '../support/dns-providers.ts';
 import { eventually, type LabSession, openLabSession } from '../support/lab-session.ts';
 
 let dns: DnsLab;
 let session: LabSession;
-let redis: Redis;
+let redis: RedisClient;
 
 beforeAll(async () => {
   dns = await startDnsLab();
@@ -64,7 +63,7 @@ it('the record of a test of a credential whose worker is killed before it took i
   await dns.secondary.signal('SIGSTOP');
   const asked = fetch(`${session.lab.apiUrl}/v1/credentials/${id}/test`, {
     ...{ method: 'POST', body: JSON.stringify({ zone: 'slow.test' }), signal: gone.signal },
-    headers: { authorization: `Bearer ${session.lab.apiKey}` },
+    headers: { authorization: `Bearer ${session.lab.apiKey}`, 'content-type': 'application/json' },
   }).catch(() => null);
   const name = await eventually('it is written', 15_000, async () => {
     const [entry] = await redis.zrange(cleanUps, '0', '-1');

@@ -12,7 +12,9 @@ import { authorizationError } from '#libs/acme/problems';
 import type { AcmeSession } from '#libs/acme/session';
 import { systemClock } from '#libs/clock';
 import { generatePrivateKey } from '#libs/crypto/private-key';
+import { renewalInfoId } from '#libs/crypto/renewal-info-id';
 import { createSigningRequest } from '#libs/crypto/signing-request';
+import { CertlineError } from '#libs/errors';
 import { type Pebble, startPebble } from '../../services/lab/pebble.ts';
 
 const answers = new Map<string, string>();
@@ -249,6 +251,18 @@ test('a certificate is revoked once, and the second time is told', async () => {
   const { raw } = new X509Certificate(await session.certificate(certificate));
   await session.revoke(raw, 1);
   await expect(session.revoke(raw, 1)).rejects.toMatchObject({ code: 'already_revoked' });
+});
+
+test('when a certificate is to be renewed is told by the id that it has at the CA', async () => {
+  const { certificate } = await issue([newName()], { profile: 'default' });
+  const pem = await session.certificate(certificate);
+  const { validFromDate, validToDate } = new X509Certificate(pem);
+  const info = await session.renewalInfo(renewalInfoId(pem) ?? '');
+  expect(info?.suggestedWindow.start).toBeGreaterThan(validFromDate.getTime());
+  expect(info?.suggestedWindow.end).toBeGreaterThan(info?.suggestedWindow.start ?? 0);
+  expect(info?.suggestedWindow.end).toBeLessThan(validToDate.getTime());
+  expect(info?.retryAfter).toBeGreaterThan(Date.now());
+  await expect(session.renewalInfo('aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE')).rejects.toBeInstanceOf(CertlineError);
 });
 
 test('a CA whose certificate is not trusted is not spoken to', async () => {

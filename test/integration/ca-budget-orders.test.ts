@@ -1,7 +1,8 @@
 import { Registry } from 'prom-client';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { registerCaBudgetMetric } from '#libs/metrics/ca-budget';
-import { caLimitTable, claimsOf } from '#libs/model/ca-limits';
+import { caLabel } from '#libs/model/account';
+import { caLimitNames, caLimitTable, claimsOf } from '#libs/model/ca-limits';
 import { cancelled, continued } from '#libs/model/transitions';
 import { stages } from '#libs/queues/stages';
 import { createCaBudget } from '#libs/store/ca-budget';
@@ -16,6 +17,7 @@ import { problem, type ScriptedAnswer } from '../support/scripted-ca.ts';
 /** Orders and the limits of their CA: through the real validation stage, to a CA over HTTP. */
 let server: Redis;
 let driver: OrderDriver;
+const requestLimits = caLimitNames.filter((limit) => limit.startsWith('requests'));
 const waits = expect.stringMatching(/^validation wait ca_budget_spent in /);
 const both = ['validation completed', 'issuance completed'];
 const limited = (detail: string, seconds: number): ScriptedAnswer => ({
@@ -89,7 +91,7 @@ describe('an order over a limit of the CA', () => {
     await open({ orders_per_account: '1/1h' });
     const id = await place('a.example');
     driver.ca.answer('authorization', { status: 500, body: problem('serverInternal', 'no') });
-    expect(await driver.drive(id, 1)).toEqual(['validation retry ca_unavailable in 5 s']);
+    expect(await driver.drive(id, 1)).toEqual(['validation retry ca_unavailable in 30 s']);
     const order = await driver.read(id);
     const { orders } = driver.pipeline.store;
     if (order.status === 'pending') await orders.save(order, continued(order, driver.clock.now()), []);
@@ -134,6 +136,42 @@ describe('an order over a limit of the CA', () => {
     expect(await driver.drive(await place('c.shop.example'))).toEqual(['validation failed identifier_rejected']);
     expect(await driver.drive(await place('d.shop.example'))).toEqual(both);
     expect(await driver.drive(await place('e.shop.example'), 1)).toEqual([waits]);
+  });
+
+  it('gives back its ACME order when the CA refuses to open it, and not when the CA fails', async () => {
+    await open({ orders_per_account: '2/2h' });
+    const refused = { status: 400, body: problem('rejectedIdentifier', 'not this one') };
+    driver.ca.answer('newOrder', refused, refused);
+    for (const name of ['a.example', 'b.example'])
+      expect(await driver.drive(await place(name))).toEqual(['validation failed identifier_rejected']);
+    expect(await driver.drive(await place('c.example'))).toEqual(both);
+    driver.ca.answer('newOrder', { status: 500, body: problem('serverInternal', 'no') });
+    const failing = await place('d.example');
+    expect(await driver.drive(failing, 1)).toEqual([expect.stringMatching(/^validation retry ca_unavailable/)]);
+    expect(await driver.drive(await place('e.example'), 1)).toEqual([waits]);
+    expect(await driver.drive(failing)).toEqual(both);
+  });
+
+  it('gives back what it took for a certificate when it is called off before finalize, and not after', async () => {
+    await open({ certificates_per_domain: '1/7d' });
+    const { orders } = driver.pipeline.store;
+    async function callOff(id: string): Promise<void> {
+      const order = await driver.read(id);
+      expect(await orders.save(order, cancelled(order, driver.clock.now()), [])).not.toBeNull();
+    }
+    const first = await place('a.shop.example');
+    expect(await driver.drive(first, 1)).toEqual(['validation completed']);
+    const waiting = await place('b.shop.example');
+    expect(await driver.drive(waiting, 1)).toEqual([waits]);
+    for (const id of [first, waiting]) await callOff(id);
+    const second = await place('c.shop.example');
+    driver.ca.answer('finalize', 'lost');
+    expect(await driver.drive(second, 2)).toEqual([
+      'validation completed',
+      expect.stringMatching(/^issuance retry ca_unreachable/),
+    ]);
+    await callOff(second);
+    expect(await driver.drive(await place('d.shop.example'), 1)).toEqual([waits]);
   });
 
   it('is told of beforehand, and takes nothing by that', async () => {
@@ -194,7 +232,7 @@ describe('a 429 in spite of it', () => {
     const [first, second] = [await place('a.example'), await place('b.example')];
     const third = await driver.place({ names: ['c.example'], account: 'acc_2' });
     const ends = [...(await driver.drive(first, 1)), ...(await driver.drive(second, 1))];
-    expect(ends).toEqual(Array(2).fill(expect.stringMatching(/^validation wait ca_rate_limited in (10 min|599\.)/)));
+    expect(ends).toEqual(Array(2).fill(expect.stringMatching(/^validation wait ca_rate_limited in (10\.5 min|629\.)/)));
     expect(driver.ca.count('newOrder')).toBe(1);
     expect(await driver.read(second)).toMatchObject({
       ...{ attempts: { validation: 0 }, acmeOrder: null },
@@ -207,6 +245,29 @@ describe('a 429 in spite of it', () => {
     expect(await driver.drive(second)).toEqual(both);
     expect(await driver.drive(first)).toEqual(both);
     expect(driver.ca.count('newOrder')).toBe(4);
+  });
+
+  it('is told of, and the gauge shows that nothing is left, until the time of the CA', async () => {
+    await open();
+    const { redis, store } = driver.pipeline;
+    const registry = new Registry();
+    registerCaBudgetMetric(registry, createBudgetReader(driver.budget, new Map()));
+    const row = 'certline_ca_budget_remaining_ratio{ca="custom",limit="orders_per_account"} 0\n';
+    expect(await registry.metrics()).not.toContain(row);
+    const begun = driver.clock.now();
+    driver.ca.answer('newOrder', limited('too many new orders (300) from this account', 600));
+    await driver.drive(await place('a.example'), 1);
+    expect(await registry.metrics()).toContain(row);
+    const told = (await redis.xrange(store.keys.events, '-', '+')).map(([, fields]) => JSON.parse(fields[1] ?? ''));
+    const until = new Date(begun + 600_000).toISOString();
+    expect(told.filter(({ on }) => on !== undefined)).toMatchObject([
+      {
+        ...{ type: 'account_limited', on: 'acc_1', code: 'ca_rate_limited' },
+        detail: expect.stringContaining(`new orders per account for account acc_1: held until ${until.slice(0, 16)}`),
+      },
+    ]);
+    driver.clock.advance(601_000);
+    expect(await registry.metrics()).not.toContain(row);
   });
 
   it('holds no other order when no time is named: a proxy may have said so', async () => {
@@ -255,6 +316,7 @@ describe('the gauge of what is left', () => {
     const registry = new Registry();
     registerCaBudgetMetric(registry, createBudgetReader(budget, limits));
     const [directory = ''] = limits.keys();
+    await redis.takePermits(`${store.keys.caBudget(directory)}:requests`, '125', '86400000', '500');
     for (const order of ['a', 'b', 'c'])
       await budget.take(
         {
@@ -275,6 +337,11 @@ describe('the gauge of what is left', () => {
       ]),
     );
     expect(values).toEqual({
+      ...Object.fromEntries(
+        [...limits.keys()].flatMap((one) =>
+          requestLimits.map((limit) => [`${caLabel(one)} ${limit}`, one === directory && limit === 'requests' ? 0 : 1]),
+        ),
+      ),
       'letsencrypt orders_per_account': expect.closeTo(0.99, 5),
       'letsencrypt certificates_per_domain': expect.closeTo(0.96, 5),
       'letsencrypt certificates_per_name_set': expect.closeTo(0.8, 5),

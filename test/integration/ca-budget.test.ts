@@ -1,17 +1,16 @@
 import { randomUUID } from 'node:crypto';
-import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { type CaLimits, caLimitChangesSchema, caLimitTable, claimsOf } from '#libs/model/ca-limits';
+import { type CaLimits, type Claim, caLimitChangesSchema, caLimitTable, claimsOf } from '#libs/model/ca-limits';
 import { type CaBudget, createCaBudget, redisTime } from '#libs/store/ca-budget';
 import { createKeys, type Keys } from '#libs/store/keys';
-import { connectRedis } from '#libs/store/redis';
+import { connectRedis, type RedisClient } from '#libs/store/redis';
 import type { Redis as LabRedis } from '../../services/lab/redis.ts';
 import { startTestRedis } from '../support/pipeline.ts';
 
 /** The budget of a CA in a real Redis, on a clock that the test holds; a namespace for each test. */
 let server: LabRedis;
-let redis: Redis;
-let other: Redis;
+let redis: RedisClient;
+let other: RedisClient;
 let keys: Keys;
 let budget: CaBudget;
 let now: number;
@@ -55,6 +54,11 @@ async function take(limits: CaLimits, asked: Asked, of = budget): Promise<string
   const shortage = await of.take(requestOf(limits, asked), asked.maxWaitMs ?? 8 * day);
   return shortage ? `${shortage.waitMs / 1000} s for ${shortage.claim.limit}` : 'taken';
 }
+
+const hold = (claim: Claim, forMs: number, words: string): Promise<void> =>
+  budget.hold(directory, claim, forMs, words, {
+    ...{ id: `acc_1-${now}`, on: 'acc_1', at: now, type: 'account_limited', detail: words },
+  });
 
 async function left(limits: CaLimits, limit: 'orders_per_account' | 'certificates_per_domain'): Promise<number> {
   const rate = limits[limit];
@@ -112,7 +116,7 @@ describe('the budget', () => {
     expect(await take(limits, { order: 'a' })).toBe('taken');
     expect(await take(limits, { order: 'b' })).toBe('3600 s for orders_per_account');
     const [claim] = requestOf(limits, { order: 'c' }).claims;
-    if (claim) await budget.hold(directory, claim, 60_000, 'later');
+    if (claim) await hold(claim, 60_000, 'later');
     now -= 3_650 * day;
     expect(await take(limits, { order: 'c' })).toBe('3600 s for orders_per_account');
     now += 3_600_000;
@@ -122,9 +126,20 @@ describe('the budget', () => {
   it('is held as long as the longest that the CA has said', async () => {
     const [claim] = requestOf({}, { order: 'a' }).claims;
     if (!claim) throw new Error('an order counts for its account');
-    await budget.hold(directory, claim, 3_600_000, 'an hour');
-    await budget.hold(directory, claim, 60_000, 'a minute');
+    await hold(claim, 3_600_000, 'an hour');
+    await hold(claim, 60_000, 'a minute');
     expect(await take({}, { order: 'a' })).toBe('3600 s for orders_per_account');
+    await hold(claim, 7_200_000, 'two hours');
+    expect(await take({}, { order: 'a' })).toBe('7200 s for orders_per_account');
+    // Told of when it begins, and when it is longer than it was.
+    const told = await redis.xrange(keys.events, '-', '+');
+    expect(told.map(([, fields]) => JSON.parse(fields[1] ?? ''))).toMatchObject([
+      { type: 'account_limited', on: 'acc_1', detail: 'an hour' },
+      { type: 'account_limited', on: 'acc_1', detail: 'two hours' },
+    ]);
+    expect(await budget.held()).toEqual([{ directory, limit: 'orders_per_account' }]);
+    now += 7_200_000;
+    expect(await budget.held()).toEqual([]);
   });
 
   it('is taken once however often the same order asks in an epoch', async () => {
@@ -150,10 +165,22 @@ describe('the budget', () => {
     const limits = limitsOf({ orders_per_account: '4/1h', certificates_per_domain: '2/7d' });
     for (const order of ['a', 'b']) await take(limits, { order, names: [`${order}.shop.example`] });
     expect(await left(limits, 'certificates_per_domain')).toBe(0);
-    await Promise.all([1, 2, 3].map(() => redis.giveBackBudget(keys.caBudgetOrder('a'))));
+    await Promise.all([1, 2, 3].map(() => redis.giveBackBudget(keys.caBudgetOrder('a'), 'certificate')));
     expect(await left(limits, 'certificates_per_domain')).toBe(0.5);
     expect(await left(limits, 'orders_per_account')).toBe(0.5);
     expect(await take(limits, { order: 'c', names: ['c.shop.example'] })).toBe('taken');
+  });
+
+  it('of orders is given back once by one that the CA refused, which keeps what it took for its certificate', async () => {
+    const limits = limitsOf({ orders_per_account: '4/1h', certificates_per_domain: '2/7d' });
+    const names = ['a.shop.example'];
+    await take(limits, { order: 'a', names });
+    await Promise.all([1, 2].map(() => budget.giveBackOrder('a')));
+    expect(await left(limits, 'orders_per_account')).toBe(1);
+    expect(await left(limits, 'certificates_per_domain')).toBe(0.5);
+    expect(await take(limits, { order: 'a', names })).toBe('taken');
+    expect(await left(limits, 'orders_per_account')).toBe(0.75);
+    expect(await left(limits, 'certificates_per_domain')).toBe(0.5);
   });
 
   it('has no place in its line for orders that were called off', async () => {
@@ -161,7 +188,7 @@ describe('the budget', () => {
     await take(limits, { order: 'a' });
     for (const order of ['b', 'c', 'd']) await take(limits, { order });
     expect(await take(limits, { order: 'e' })).toBe('14400 s for orders_per_account');
-    for (const order of ['b', 'c', 'd', 'e']) await redis.giveBackBudget(keys.caBudgetOrder(order));
+    for (const order of ['b', 'c', 'd', 'e']) await redis.giveBackBudget(keys.caBudgetOrder(order), 'certificate');
     expect(await take(limits, { order: 'f' })).toBe('3600 s for orders_per_account');
   });
 
@@ -203,7 +230,7 @@ describe('failed validations', () => {
   const names = ['bad.example', 'good.example'];
   const fail = async (url: string): Promise<void> => {
     const claim = claimsOf({ account: 'acc_1', names }, limits, false).findLast(({ about }) => about === 'bad.example');
-    if (claim) await budget.countFailure(directory, claim, url);
+    if (claim) await budget.count(directory, claim, url);
   };
 
   it('bar the name for its account until the first of them is forgotten, and count once for an authorization', async () => {
@@ -224,7 +251,7 @@ describe('more failed validations than the CA allows', () => {
     const limits = limitsOf({ failed_validations_per_name: '2/1h' });
     const claims = claimsOf({ account: 'acc_1', names: ['bad.example'] }, limits, false);
     for (let count = 1; count <= 20; count += 1)
-      for (const claim of claims.slice(-1)) await budget.countFailure(directory, claim, `https://ca.example/${count}`);
+      for (const claim of claims.slice(-1)) await budget.count(directory, claim, `https://ca.example/${count}`);
     expect(await take(limits, { order: 'a', names: ['bad.example'] })).toBe('1800 s for failed_validations_per_name');
   });
 });
@@ -233,7 +260,7 @@ describe('a hold by the CA', () => {
   it('counts for what it names, with or without a limit, and ends', async () => {
     const [account] = claimsOf({ account: 'acc_1', names: ['a.example'] }, {}, false);
     if (!account) throw new Error('no claim');
-    await budget.hold(directory, account, minute, 'slow down');
+    await hold(account, minute, 'slow down');
     expect(await budget.take(requestOf({}, { order: 'a' }), day)).toMatchObject({ waitMs: minute, words: 'slow down' });
     expect(await take({}, { order: 'b', account: 'acc_2' })).toBe('taken');
     const limits = limitsOf({ orders_per_account: '60/1h' });
@@ -255,10 +282,10 @@ describe('what is kept in Redis', () => {
     )[3];
     await take(limits, { order: 'a' });
     await take(limits, { order: 'b' });
-    if (claim) await budget.countFailure(directory, claim, 'https://ca.example/challenge/1');
-    if (claim) await budget.hold(directory, claim, minute, 'no');
-    const all = await redis.keys(`${keys.tag}*`);
-    expect(all).toHaveLength(8);
+    if (claim) await budget.count(directory, claim, 'https://ca.example/challenge/1');
+    if (claim) await hold(claim, minute, 'no');
+    const all = (await redis.keys(`${keys.tag}*`)).filter((key) => key !== keys.events);
+    expect(all).toHaveLength(9);
     expect(await redis.keys('*')).toEqual(expect.arrayContaining(all));
     for (const key of all) {
       expect(key.startsWith(`${keys.tag}:`)).toBe(true);

@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { stages } from '#libs/queues/stages';
 import type { Redis } from '../../services/lab/redis.ts';
+import { page, refusal, times } from '../support/ca-faults.ts';
 import type { CaOrder } from '../support/issuing-ca.ts';
 import { type OrderDriver, openOrderDriver } from '../support/order-driver.ts';
 import { startTestRedis } from '../support/pipeline.ts';
@@ -11,10 +12,8 @@ let server: Redis;
 let driver: OrderDriver;
 let id: string;
 
-const refusal = (status: number, type: string, headers: Record<string, string> = {}, detail = `the CA says ${type}`) =>
-  ({ status, headers, body: problem(type, detail) }) satisfies ScriptedAnswer;
-const notReady = refusal(403, 'orderNotReady');
-const badCsr = refusal(400, 'badCSR');
+const notReady = refusal('orderNotReady');
+const badCsr = refusal('badCSR');
 const restarted = ['validation completed', 'issuance completed'];
 
 const acmeOrder = (): CaOrder => {
@@ -39,25 +38,13 @@ afterEach(() => driver.close());
 
 describe('finalize is tried again, with the same key', () => {
   it.each<[string, ScriptedAnswer, string]>([
-    ['after an error of the CA', refusal(500, 'serverInternal'), 'retry ca_unavailable in 5 s'],
-    [
-      'not before the pause it names',
-      refusal(500, 'serverInternal', { 'retry-after': '60' }),
-      'retry ca_unavailable in 60 s',
-    ],
-    [
-      'after the pause of a rate limit',
-      refusal(429, 'rateLimited', { 'retry-after': '60' }),
-      'wait ca_rate_limited in 60 s',
-    ],
-    [
-      'after the pause of a load balancer',
-      { status: 503, headers: { 'retry-after': '7' }, body: '<html>' },
-      'wait ca_unavailable in 7 s',
-    ],
-    ['after a broken connection', 'reset', 'retry ca_unreachable in 5 s'],
-    ['once, ten minutes after a CAA record forbade it', refusal(403, 'caa'), 'retry caa_forbids in 10 min'],
-    ['after a problem of the CA’s DNS', refusal(400, 'dns'), 'retry ca_dns_problem in 5 s'],
+    ['after an error of the CA', refusal('serverInternal'), 'retry ca_unavailable in 30 s'],
+    ['not before the pause it names', refusal('serverInternal', { retryAfter: '60' }), 'retry ca_unavailable in 63 s'],
+    ['after the pause of a rate limit', refusal('rateLimited', { retryAfter: '60' }), 'wait ca_rate_limited in 63 s'],
+    ['after the pause of a load balancer', page(503, '7'), 'wait ca_unavailable in 7.35 s'],
+    ['after a broken connection', 'reset', 'retry ca_unreachable in 2 s'],
+    ['once, ten minutes after a CAA record forbade it', refusal('caa'), 'retry caa_forbids in 10.5 min'],
+    ['after a problem of the CA’s DNS', refusal('dns'), 'retry ca_dns_problem in 5 s'],
   ])('%s', async (_, answer, end) => {
     driver.ca.answer('finalize', answer);
     expect(await driver.drive(id)).toEqual([`issuance ${end}`, 'issuance completed']);
@@ -77,7 +64,7 @@ describe('finalize is tried again, with the same key', () => {
 
   it('but not after its answer was lost: the order is read, and the certificate downloaded', async () => {
     driver.ca.answer('finalize', 'lost');
-    expect(await driver.drive(id)).toEqual(['issuance retry ca_unreachable in 5 s', 'issuance completed']);
+    expect(await driver.drive(id)).toEqual(['issuance retry ca_unreachable in 2 s', 'issuance completed']);
     expect(driver.ca.count('finalize')).toBe(1);
     expect(driver.ca.orders).toHaveLength(1);
   });
@@ -86,9 +73,9 @@ describe('finalize is tried again, with the same key', () => {
     driver.ca.answer('finalize', 'lost');
     driver.ca.afterFinalize = 'processing';
     expect(await driver.drive(id, 3)).toEqual([
-      'issuance retry ca_unreachable in 5 s',
-      'issuance wait acme_order_processing in 5 s',
-      'issuance wait acme_order_processing in 5 s',
+      'issuance retry ca_unreachable in 2 s',
+      'issuance wait acme_order_processing in 5.25 s',
+      'issuance wait acme_order_processing in 5.25 s',
     ]);
     acmeOrder().status = 'valid';
     expect(await driver.drive(id)).toEqual(['issuance completed']);
@@ -98,7 +85,7 @@ describe('finalize is tried again, with the same key', () => {
 
 describe('finalize of an order that is not ready', () => {
   it.each<[CaOrder['status'], string[], number]>([
-    ['processing', ['issuance wait acme_order_processing in 5 s'], 1],
+    ['processing', ['issuance wait acme_order_processing in 5.25 s'], 1],
     ['invalid', ['issuance restart acme_order_invalid in 60 s', ...restarted], 2],
     ['pending', ['issuance restart acme_order_invalid in 60 s', ...restarted], 2],
   ])('but %s does what that state asks for', async (status, ends, orders) => {
@@ -124,7 +111,7 @@ describe('finalize of an order that is not ready', () => {
 
   it('and never becomes so is given up after the attempts of the stage', async () => {
     const { attempts } = stages.issuance.retry;
-    driver.ca.answer('finalize', ...Array.from({ length: 3 * attempts }, () => notReady));
+    driver.ca.answer('finalize', ...times(3 * attempts, notReady));
     const ends = await driver.drive(id);
     expect(ends).toHaveLength(attempts);
     expect(ends[0]).toBe('issuance retry acme_order_not_ready in 5 s');
@@ -136,10 +123,10 @@ describe('finalize of an order that is not ready', () => {
 describe('a signing request that the CA refuses', () => {
   it.each([
     ['badCSR', badCsr],
-    ['badPublicKey', refusal(400, 'badPublicKey')],
+    ['badPublicKey', refusal('badPublicKey')],
     [
       'unauthorized, because of its names',
-      refusal(403, 'unauthorized', {}, 'CSR does not specify same identifiers as Order'),
+      refusal('unauthorized', { detail: 'CSR does not specify same identifiers as Order' }),
     ],
   ])('as %s is replaced by one with a new key', async (_, answer) => {
     driver.ca.answer('finalize', answer);
@@ -171,11 +158,11 @@ describe('a signing request that the CA refuses', () => {
 
 describe('finalize fails the order', () => {
   it.each([
-    ['for a profile that is not offered', 'profile_invalid', refusal(400, 'invalidProfile')],
-    ['for a rejected name', 'identifier_rejected', refusal(400, 'rejectedIdentifier')],
-    ['for a malformed request', 'ca_malformed', refusal(400, 'malformed')],
-    ['for another algorithm', 'ca_signature_algorithm', refusal(400, 'badSignatureAlgorithm')],
-    ['for CAA of an onion name', 'caa_forbids', refusal(403, 'onionCAARequired')],
+    ['for a profile that is not offered', 'profile_invalid', refusal('invalidProfile')],
+    ['for a rejected name', 'identifier_rejected', refusal('rejectedIdentifier')],
+    ['for a malformed request', 'ca_malformed', refusal('malformed')],
+    ['for another algorithm', 'ca_signature_algorithm', refusal('badSignatureAlgorithm')],
+    ['for CAA of an onion name', 'caa_forbids', refusal('onionCAARequired')],
   ])('%s', async (_, code, answer) => {
     driver.ca.answer('finalize', answer);
     expect(await driver.drive(id)).toEqual([`issuance failed ${code}`]);
@@ -187,15 +174,15 @@ describe('finalize fails the order', () => {
   });
 
   it('when a CAA record forbids it twice', async () => {
-    driver.ca.answer('finalize', refusal(403, 'caa'), refusal(403, 'caa'));
-    expect(await driver.drive(id)).toEqual(['issuance retry caa_forbids in 10 min', 'issuance failed caa_forbids']);
+    driver.ca.answer('finalize', refusal('caa'), refusal('caa'));
+    expect(await driver.drive(id)).toEqual(['issuance retry caa_forbids in 10.5 min', 'issuance failed caa_forbids']);
   });
 });
 
 describe('finalize abandons the ACME order', () => {
   it.each([
-    ['that is gone', 'acme_order_gone', refusal(404, 'malformed')],
-    ['whose proofs have run out', 'acme_order_invalid', refusal(403, 'unauthorized')],
+    ['that is gone', 'acme_order_gone', refusal('malformed', { status: 404 })],
+    ['whose proofs have run out', 'acme_order_invalid', refusal('unauthorized')],
   ])('%s', async (_, code, answer) => {
     driver.ca.answer('finalize', answer);
     expect(await driver.drive(id)).toEqual([`issuance restart ${code} in 60 s`, ...restarted]);
@@ -204,7 +191,7 @@ describe('finalize abandons the ACME order', () => {
   });
 
   it('and holds all orders of an account that the CA no longer knows', async () => {
-    driver.ca.answer('finalize', refusal(400, 'accountDoesNotExist'));
+    driver.ca.answer('finalize', refusal('accountDoesNotExist'));
     expect(await driver.drive(id)).toEqual(['issuance parked account_missing_at_ca']);
     expect(await driver.read(id)).toMatchObject({ status: 'validated', parkedOn: 'acc_1', attempts: { issuance: 0 } });
   });
@@ -216,7 +203,7 @@ describe('a CA that takes its time to issue', () => {
   });
 
   it('is asked every five seconds, without a second finalize and without an attempt', async () => {
-    expect(await driver.drive(id, 10)).toEqual(Array(10).fill('issuance wait acme_order_processing in 5 s'));
+    expect(await driver.drive(id, 10)).toEqual(Array(10).fill('issuance wait acme_order_processing in 5.25 s'));
     acmeOrder().status = 'valid';
     expect(await driver.drive(id)).toEqual(['issuance completed']);
     expect(await driver.read(id)).toMatchObject({ attempts: { issuance: 0 }, error: null });
@@ -224,9 +211,9 @@ describe('a CA that takes its time to issue', () => {
   });
 
   it.each<[string, ScriptedAnswer, string]>([
-    ['has an error of its own', refusal(500, 'serverInternal'), 'retry ca_unavailable in 5 s'],
-    ['limits its answers', refusal(429, 'rateLimited', { 'retry-after': '60' }), 'wait ca_rate_limited in 60 s'],
-    ['breaks the connection', 'reset', 'retry ca_unreachable in 5 s'],
+    ['has an error of its own', refusal('serverInternal'), 'retry ca_unavailable in 30 s'],
+    ['limits its answers', refusal('rateLimited', { retryAfter: '60' }), 'wait ca_rate_limited in 63 s'],
+    ['breaks the connection', 'reset', 'retry ca_unreachable in 2 s'],
   ])('is asked again when it %s', async (_, answer, end) => {
     driver.ca.answer('order', answer);
     expect(await driver.drive(id, 1)).toEqual([`issuance ${end}`]);
@@ -237,8 +224,8 @@ describe('a CA that takes its time to issue', () => {
 
   it.each([
     ['without a reason', null, 'restart acme_order_invalid in 60 s'],
-    ['for a CAA record', problem('caa', 'CAA forbids it'), 'restart caa_forbids in 10 min'],
-    ['for proofs that ran out', problem('unauthorized', 'no'), 'restart acme_order_invalid in 12 min'],
+    ['for a CAA record', problem('caa', 'CAA forbids it'), 'restart caa_forbids in 10.5 min'],
+    ['for proofs that ran out', problem('unauthorized', 'no'), 'restart acme_order_invalid in 12.5 min'],
     ['for an error of its own', problem('serverInternal', 'no'), 'restart ca_unavailable in 60 s'],
     ['for a rejected name', problem('rejectedIdentifier', 'no'), 'failed identifier_rejected'],
     ['for the key', problem('badPublicKey', 'no'), 'failed csr_rejected'],
@@ -254,11 +241,11 @@ describe('a CA that takes its time to issue', () => {
 
 describe('a download', () => {
   it.each<[string, ScriptedAnswer, string]>([
-    ['that the CA does not have yet', refusal(404, 'malformed'), 'retry acme_order_processing in 5 s'],
-    ['that meets an error of the CA', refusal(500, 'serverInternal'), 'retry ca_unavailable in 5 s'],
-    ['that is limited', refusal(429, 'rateLimited', { 'retry-after': '60' }), 'wait ca_rate_limited in 60 s'],
-    ['that breaks off', 'reset', 'retry ca_unreachable in 5 s'],
-    ['that is no certificate', { status: 200, body: '<html>Welcome to the hotel' }, 'retry ca_protocol_error in 5 s'],
+    ['that the CA does not have yet', refusal('malformed', { status: 404 }), 'retry acme_order_processing in 5 s'],
+    ['that meets an error of the CA', refusal('serverInternal'), 'retry ca_unavailable in 30 s'],
+    ['that is limited', refusal('rateLimited', { retryAfter: '60' }), 'wait ca_rate_limited in 63 s'],
+    ['that breaks off', 'reset', 'retry ca_unreachable in 2 s'],
+    ['that is no certificate', { status: 200, body: '<html>Welcome to the hotel' }, 'retry ca_protocol_error in 30 s'],
   ])('%s is repeated without a second finalize', async (_, answer, end) => {
     driver.ca.answer('certificate', answer);
     expect(await driver.drive(id)).toEqual([`issuance ${end}`, 'issuance completed']);
@@ -268,19 +255,17 @@ describe('a download', () => {
   });
 
   it('of an order that is another account’s by now is given up for a new ACME order', async () => {
-    driver.ca.answer('certificate', refusal(403, 'unauthorized'));
+    driver.ca.answer('certificate', refusal('unauthorized'));
     expect(await driver.drive(id)).toEqual(['issuance restart acme_order_gone in 60 s', ...restarted]);
   });
 });
 
 describe('a 404 page of a proxy is not the word of the CA', () => {
-  const page = { status: 404, body: '<html>not found</html>' } satisfies ScriptedAnswer;
-
   it('that the order is gone: it is asked again, and there is one certificate', async () => {
     const before = driver.ca.orders.length;
     driver.ca.afterFinalize = 'processing';
-    driver.ca.answer('order', page);
-    expect(await driver.drive(id, 1)).toEqual(['issuance retry ca_protocol_error in 5 s']);
+    driver.ca.answer('order', page(404));
+    expect(await driver.drive(id, 1)).toEqual(['issuance retry ca_protocol_error in 30 s']);
     acmeOrder().status = 'valid';
     expect(await driver.drive(id)).toEqual(['issuance completed']);
     expect(driver.ca.orders).toHaveLength(before);
@@ -289,8 +274,8 @@ describe('a 404 page of a proxy is not the word of the CA', () => {
 
   it('nor on finalize, which the CA may have got all the same', async () => {
     const before = driver.ca.orders.length;
-    driver.ca.answer('finalize', page);
-    expect(await driver.drive(id)).toEqual(['issuance retry ca_protocol_error in 5 s', 'issuance completed']);
+    driver.ca.answer('finalize', page(404));
+    expect(await driver.drive(id)).toEqual(['issuance retry ca_protocol_error in 30 s', 'issuance completed']);
     expect(driver.ca.orders).toHaveLength(before);
   });
 });

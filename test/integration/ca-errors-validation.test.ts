@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Redis } from '../../services/lab/redis.ts';
+import { refusal } from '../support/ca-faults.ts';
 import { type OrderDriver, openOrderDriver } from '../support/order-driver.ts';
 import { startTestRedis } from '../support/pipeline.ts';
 import { problem, type ScriptedAnswer } from '../support/scripted-ca.ts';
@@ -8,8 +9,6 @@ import { problem, type ScriptedAnswer } from '../support/scripted-ca.ts';
 let server: Redis;
 let driver: OrderDriver;
 
-const refusal = (status: number, type: string, headers: Record<string, string> = {}) =>
-  ({ status, headers, body: problem(type, `the CA says ${type}`) }) satisfies ScriptedAnswer;
 const both = ['validation completed', 'issuance completed'];
 
 /** From now on, or that many times, the CA looks at a challenge and finds this wrong. */
@@ -41,9 +40,9 @@ describe('a name that the CA does not believe is tried with a new ACME order', (
     ['a minute after it gave another answer', 'incorrectResponse', 'ca_wrong_answer in 60 s'],
     ['a minute after it led elsewhere', 'malformed', 'ca_wrong_answer in 60 s'],
     ['a minute after an error of the CA', 'serverInternal', 'ca_unavailable in 60 s'],
-    ['twelve minutes after a missing answer', 'unauthorized', 'ca_wrong_answer in 12 min'],
-    ['ten minutes after a CAA record forbade it', 'caa', 'caa_forbids in 10 min'],
-    ['an hour after a rate limit', 'rateLimited', 'ca_rate_limited in 60 min'],
+    ['twelve minutes after a missing answer', 'unauthorized', 'ca_wrong_answer in 12.5 min'],
+    ['ten minutes after a CAA record forbade it', 'caa', 'caa_forbids in 10.5 min'],
+    ['an hour after a rate limit', 'rateLimited', 'ca_rate_limited in 60.5 min'],
     ['a minute after what nobody foresaw', 'typeOfTomorrow', 'acme_order_invalid in 60 s'],
   ])('%s', async (_, type, end) => {
     disbelieve(problem(type, `the CA saw ${type}`), 1);
@@ -62,9 +61,9 @@ describe('a name that the CA does not believe is tried with a new ACME order', (
   });
 
   it.each([
-    ['two', 'caa', ['10 min']],
-    ['three', 'unauthorized', ['12 min', '12 min']],
-    ['six', 'dns', ['60 s', '10 min', '100 min', '1000 min', '24 h']],
+    ['two', 'caa', ['10.5 min']],
+    ['three', 'unauthorized', ['12.5 min', '12.5 min']],
+    ['six', 'dns', ['60 s', '10 min', '100 min', '24 h', '24 h']],
   ])('but for no more than %s ACME orders where the problem is %s', async (_, type, pauses) => {
     disbelieve(problem(type, 'no'));
     const id = await driver.place({ names: ['a.example.com'] });
@@ -91,7 +90,7 @@ describe('a name that the CA does not believe is tried with a new ACME order', (
     const id = await driver.place({ names: ['a.example.com'] });
     // The order stays pending: the next look at the authorizations tells.
     expect(await driver.drive(id)).toEqual([
-      'validation wait validation_pending in 5 s',
+      'validation wait validation_pending in 5.25 s',
       'validation restart ca_dns_problem in 60 s',
       ...both,
     ]);
@@ -131,9 +130,9 @@ describe('an authorization that is over', () => {
 
 describe('an ACME order', () => {
   it.each([
-    ['that is gone', refusal(404, 'malformed')],
+    ['that is gone', refusal('malformed', { status: 404 })],
     ['that is gone without a word', { status: 404, body: '' }],
-    ['that is another account’s', refusal(403, 'unauthorized')],
+    ['that is another account’s', refusal('unauthorized')],
   ])('%s is replaced', async (_, answer) => {
     const id = await driver.place();
     driver.ca.answer('challenge', 'reset');
@@ -171,7 +170,7 @@ describe('a CA that takes its time to validate', () => {
   it('is asked every five seconds, and no attempt is used', async () => {
     driver.ca.onChallenge = () => {};
     const id = await driver.place();
-    expect(await driver.drive(id, 10)).toEqual(Array(10).fill('validation wait validation_pending in 5 s'));
+    expect(await driver.drive(id, 10)).toEqual(Array(10).fill('validation wait validation_pending in 5.25 s'));
     expect(await driver.read(id)).toMatchObject({ status: 'pending', attempts: { validation: 0 } });
     for (const one of driver.ca.orders[0]?.authorizations ?? []) one.status = 'valid';
     for (const one of driver.ca.orders) one.status = 'ready';
@@ -189,7 +188,7 @@ describe('a CA that takes its time to validate', () => {
       order.status = 'ready';
     };
     expect(await driver.drive(id)).toEqual([
-      expect.stringMatching(/^validation wait validation_pending in (89|90)\b.* s$/),
+      expect.stringMatching(/^validation wait validation_pending in 9[34]\b.* s$/),
       ...both,
     ]);
   });
@@ -197,14 +196,10 @@ describe('a CA that takes its time to validate', () => {
 
 describe('a request about authorizations and challenges', () => {
   const answers: [string, ScriptedAnswer, string][] = [
-    ['is repeated after an error of the CA', refusal(500, 'serverInternal'), 'retry ca_unavailable in 5 s'],
-    [
-      'waits as long as the CA says',
-      refusal(429, 'rateLimited', { 'retry-after': '60' }),
-      'wait ca_rate_limited in 60 s',
-    ],
-    ['is repeated after a broken connection', 'reset', 'retry ca_unreachable in 5 s'],
-    ['gives the ACME order up that is gone', refusal(404, 'malformed'), 'restart acme_order_gone in 60 s'],
+    ['is repeated after an error of the CA', refusal('serverInternal'), 'retry ca_unavailable in 30 s'],
+    ['waits as long as the CA says', refusal('rateLimited', { retryAfter: '60' }), 'wait ca_rate_limited in 63 s'],
+    ['is repeated after a broken connection', 'reset', 'retry ca_unreachable in 2 s'],
+    ['gives the ACME order up that is gone', refusal('malformed', { status: 404 }), 'restart acme_order_gone in 60 s'],
   ];
   it.each(answers.flatMap((row) => (['authorization', 'challenge'] as const).map((one) => [one, ...row] as const)))(
     '(%s) %s',
@@ -221,7 +216,7 @@ describe('a request about authorizations and challenges', () => {
   it('tells the CA of a challenge once, when its answer was lost', async () => {
     driver.ca.answer('challenge', 'lost');
     const id = await driver.place({ names: ['a.example.com'] });
-    expect(await driver.drive(id)).toEqual(['validation retry ca_unreachable in 5 s', ...both]);
+    expect(await driver.drive(id)).toEqual(['validation retry ca_unreachable in 2 s', ...both]);
     expect(driver.ca.count('challenge')).toBe(1);
   });
 
@@ -230,8 +225,8 @@ describe('a request about authorizations and challenges', () => {
     driver.ca.answer('challenge', 'lost');
     const id = await driver.place({ names: ['a.example.com'] });
     expect(await driver.drive(id, 2)).toEqual([
-      'validation retry ca_unreachable in 5 s',
-      'validation wait validation_pending in 5 s',
+      'validation retry ca_unreachable in 2 s',
+      'validation wait validation_pending in 5.25 s',
     ]);
     expect(driver.ca.count('challenge')).toBe(1);
   });
@@ -239,9 +234,9 @@ describe('a request about authorizations and challenges', () => {
   it('goes on where a challenge has been looked at meanwhile', async () => {
     const id = await driver.place({ names: ['a.example.com'] });
     // Another run told the CA between our look at the authorization and our request.
-    driver.ca.answer('challenge', refusal(400, 'malformed'));
-    driver.ca.answer('order', refusal(500, 'serverInternal'));
-    expect(await driver.drive(id, 1)).toEqual(['validation retry ca_unavailable in 5 s']);
+    driver.ca.answer('challenge', refusal('malformed'));
+    driver.ca.answer('order', refusal('serverInternal'));
+    expect(await driver.drive(id, 1)).toEqual(['validation retry ca_unavailable in 30 s']);
     const [order] = driver.ca.orders;
     const [authorization] = order?.authorizations ?? [];
     if (order && authorization) [order.status, authorization.status] = ['ready', 'valid'];

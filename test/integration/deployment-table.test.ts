@@ -121,6 +121,18 @@ const rows: Row[] = [
     leaves: 'as it was',
   },
   {
+    what: 'a configuration that another program has open',
+    code: 'commit_conflict',
+    host: firstCommit(() => Promise.reject(refusal('0x80070020', 'The process cannot access the file.'))),
+    leaves: 'as it was',
+  },
+  {
+    what: 'a full disk, as all that has no code of its own,',
+    code: 'target_refused',
+    host: firstCommit(() => Promise.reject(refusal('0x80070070', 'There is not enough space on the disk.'))),
+    leaves: 'as it was',
+  },
+  {
     what: 'a wrong PFX password',
     code: 'pfx_unreadable',
     host: (own) => wrapped(own, { importPfx: (pfx, signal) => own.importPfx({ ...pfx, password: 'another' }, signal) }),
@@ -163,6 +175,7 @@ describe('after', () => {
     const permanent = errorCodes[code].plan === 'permanent';
     expect(order).toMatchObject({
       ...{ status: permanent ? 'failed' : 'issued', error: { code, stage: 'deployment' } },
+      attempts: { deployment: 1 },
       nextAttemptAt: permanent ? null : expect.any(Number),
     });
     await web.faults({ unreachable: false });

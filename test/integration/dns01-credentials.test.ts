@@ -1,9 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { connectRedis } from '#libs/store/redis';
+import { connectRedis, type RedisClient } from '#libs/store/redis';
 import { createStore } from '#libs/store/store';
 import { type DnsLab, inHandedZone, nothingLeft, startDnsLab } from '../support/dns-lab.ts';
 import { type LabSession, openLabSession } from '../support/lab-session.ts';
@@ -13,7 +12,7 @@ type Json = Record<string, unknown>;
 /** A credential that its provider refuses holds its orders until it is mended; certline is a process of its own here. */
 let dns: DnsLab;
 let session: LabSession;
-let redis: Redis;
+let redis: RedisClient;
 let account: string;
 
 const make = async (body: Json): Promise<string> =>

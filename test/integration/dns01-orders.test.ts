@@ -2,6 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type ApiSession, openApiSession } from '../support/api-session.ts';
 import { type DnsLab, inHandedZone, nothingLeft, startDnsLab } from '../support/dns-lab.ts';
+import { startDnsReceiver } from '../support/dns-receiver.ts';
 import { eventually } from '../support/lab-session.ts';
 
 type Json = Record<string, unknown>;
@@ -106,5 +107,33 @@ describe('an order with dns-01', { timeout: 90_000 }, () => {
     await dns.delegate(name, 'moved.fast.test');
     expect(await issued(id)).toMatchObject({ error: null });
     await nothingLeft(dns, session.redis, name, 'moved.fast.test');
+  });
+});
+
+describe('an order whose DNS provider', { timeout: 60_000 }, () => {
+  const later = { 'retry-after': '3600' };
+  const again = { status: 'pending', attempts: { validation: 1 }, parkedOn: null };
+  const atOnce = { status: 'failed', attempts: { validation: 1 }, parkedOn: null };
+  it.each([
+    ['wants fewer requests is tried again when that says', 429, later, 'dns_provider_busy', again],
+    ['is in trouble is tried again when that says', 503, later, 'dns_provider_unreachable', again],
+    ['knows no such zone fails at once', 404, {}, 'dns_zone_not_managed', atOnce],
+    ['refuses the change fails at once', 422, {}, 'dns_provider_refused', atOnce],
+    ['refuses the credential is held for that', 403, {}, 'dns_credential_refused', { attempts: { validation: 0 } }],
+  ])('%s', async (_, status, headers, code, shown) => {
+    const receiver = await startDnsReceiver((response) => response.writeHead(status, headers).end('why not'));
+    const by = await credential({ ...receiver.body, name: code });
+    const id = await place([`n${status}.fast.test`], { challenge: { type: 'dns-01', credential: by } });
+    const before = Date.now();
+    const order = await session.until(id, 'it has failed once', ({ error }) => error !== null);
+    expect(order).toMatchObject({
+      ...{ ...shown, stage: 'validation', epoch: 1, complete: false },
+      error: { code, stage: 'validation', detail: expect.stringContaining('why not'), advice: expect.any(String) },
+    });
+    if (shown !== again) expect(order.nextAttemptAt).toBeNull();
+    else expect(Date.parse(String(order.nextAttemptAt))).toBeGreaterThanOrEqual(before + 3_600_000);
+    if (code === 'dns_credential_refused') expect(order.parkedOn).toBe(by);
+    if (status !== 422 && status !== 404) await session.api.send('POST', `/v1/orders/${id}/cancel`);
+    await receiver.close();
   });
 });

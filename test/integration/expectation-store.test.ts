@@ -1,15 +1,14 @@
 import { randomUUID } from 'node:crypto';
-import type { Redis as Client } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Expectation } from '#libs/model/drift';
-import { type Command, connectRedis } from '#libs/store/redis';
+import { type Command, connectRedis, type RedisClient } from '#libs/store/redis';
 import { createStore, type Store } from '#libs/store/store';
 import type { Redis } from '../../services/lab/redis.ts';
 import { startTestRedis } from '../support/pipeline.ts';
 
 /** The store of what is expected to last on a target. */
 let server: Redis;
-let redis: Client;
+let redis: RedisClient;
 
 const target = 'tgt_1';
 const toSite = { mode: 'site', site: 1 } as const;

@@ -1,15 +1,14 @@
-import type { Redis as Client } from 'ioredis';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Certificate } from '#libs/model/certificate';
 import type { IisTarget } from '#libs/model/target';
-import { connectRedis } from '#libs/store/redis';
+import { connectRedis, type RedisClient } from '#libs/store/redis';
 import type { Redis } from '../../services/lab/redis.ts';
 import { type Deployments, openDeployments } from '../support/deployments.ts';
 import { startTestRedis } from '../support/pipeline.ts';
 
 /** What deployments to an IIS host leave in the store for the looks to come, and what a late order may not do any more. */
 let server: Redis;
-let redis: Client;
+let redis: RedisClient;
 
 const target = 'tgt_1';
 const names = ['www.example.com', 'api.example.com'];

@@ -55,6 +55,25 @@ describe('the reconciler', () => {
     expect(await jobCount()).toBe(1);
   });
 
+  it('looks at orders side by side: over a slow connection the last must not wait for all others', async () => {
+    await Promise.all([pipeline.place(), pipeline.place()]);
+    const { store, producer, resources } = pipeline;
+    const both = Promise.withResolvers<void>();
+    let asked = 0;
+    const slow = {
+      ...producer,
+      async ensureJob(order: Order) {
+        asked += 1;
+        if (asked === 2) both.resolve();
+        await both.promise;
+        return producer.ensureJob(order);
+      },
+    };
+    const clock = { ...resources.clock, now: () => Date.now() + 10_000 };
+    const deps = { orders: store.orders, leases: store.leases, clock, log: resources.log };
+    expect(await reconcile({ ...deps, producer: slow })).toBe(2);
+  });
+
   it('puts an order to deploy back on the list of its target when it fell off', async () => {
     const { id } = await pipeline.place({ deploy: { mode: 'site', target: 'tgt_1', site: 1 } }, toIssued);
     await pipeline.store.orders.dropDue('tgt_1', id);
@@ -160,7 +179,13 @@ describe('the reconciler', () => {
 describe('a scheduler', () => {
   it('is soon replaced by another one when it dies in the middle of a round', async () => {
     const pipelineConfig = { RETRY_DELAY_SCALE: 1, LOCK_DURATION_MS: 8_000, STALLED_INTERVAL_MS: 2_000 };
-    const config = { ...pipelineConfig, RECONCILE_INTERVAL_MS: 200, CA_LIMITS: {}, DRIFT_CHECK_MINUTES: 0 };
+    const config = {
+      ...pipelineConfig,
+      RECONCILE_INTERVAL_MS: 200,
+      CA_LIMITS: {},
+      DRIFT_CHECK_MINUTES: 0,
+      BULK_RETRY_PER_MINUTE: 120,
+    };
     const { id } = await pipeline.place({}, (order) => ({ ...order, updatedAt: Date.now() - 60_000 }));
     // Its round never comes to its end, and with its connection it is as good as dead.
     const redis = connectRedis(server.url, 'worker', () => {});

@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { newId } from '#libs/model/ids';
 import type { Order, OrderRequest, PendingOrder } from '#libs/model/order';
@@ -13,7 +12,7 @@ import {
   retried,
   validated,
 } from '#libs/model/transitions';
-import { connectRedis } from '#libs/store/redis';
+import { connectRedis, type RedisClient } from '#libs/store/redis';
 import { createStore, type Store } from '#libs/store/store';
 import type { Redis as LabRedis } from '../../services/lab/redis.ts';
 import { dumpRedis } from '../support/api-session.ts';
@@ -22,7 +21,7 @@ import { acmeOrder, failure, orderRequest } from '../support/sample-orders.ts';
 
 /** Orders in a real Redis; a namespace for each test. */
 let server: LabRedis;
-let redis: Redis;
+let redis: RedisClient;
 
 const fresh = (): Store => createStore(redis, `test-${randomUUID()}`);
 const sample = (more: Partial<OrderRequest> = {}, now = Date.now()): PendingOrder =>
@@ -205,7 +204,7 @@ describe('an order', () => {
     const made = await save(store, proved, issued(proved, 'crt_1', 3));
     const bad = await save(store, made, failed(made, 'deployment', { ...failure, stage: 'deployment' }, 4));
     expect(Object.keys(await indexesOf(store, bad.id)).filter((index) => /open|due|status|target/.test(index))).toEqual(
-      ['orders:status:failed'],
+      ['orders:failed:target:tgt_1', 'orders:status:failed'],
     );
     const other = await place(store);
     await save(store, other, cancelled(other, 5));

@@ -1,10 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { newId } from '#libs/model/ids';
 import type { Order, PendingOrder, PresentedDns, PresentedHttp } from '#libs/model/order';
 import { cancelled, failed, newOrder, validated } from '#libs/model/transitions';
-import { connectRedis } from '#libs/store/redis';
+import { connectRedis, type RedisClient } from '#libs/store/redis';
 import { createStore, type Store } from '#libs/store/store';
 import type { Redis as LabRedis } from '../../services/lab/redis.ts';
 import { startTestRedis } from '../support/pipeline.ts';
@@ -12,7 +11,7 @@ import { acmeOrder, failure, orderRequest } from '../support/sample-orders.ts';
 
 /** What orders say of the answers to their challenges, in a real Redis; a namespace for each test. */
 let server: LabRedis;
-let redis: Redis;
+let redis: RedisClient;
 const now = Date.now();
 const fresh = (): Store => createStore(redis, `test-${randomUUID()}`);
 

@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto';
-import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Certificate } from '#libs/model/certificate';
 import type { Credential } from '#libs/model/credential';
 import type { IisTarget } from '#libs/model/target';
 import { newOrder } from '#libs/model/transitions';
 import { pageOf } from '#libs/store/paging';
-import { checkDurability, connectRedis } from '#libs/store/redis';
+import { connectRedis, type RedisClient } from '#libs/store/redis';
+import { checkDurability } from '#libs/store/redis-durability';
 import { createStore, type Store } from '#libs/store/store';
 import type { Redis as LabRedis } from '../../services/lab/redis.ts';
 import { startTestRedis } from '../support/pipeline.ts';
@@ -14,7 +14,7 @@ import { orderRequest } from '../support/sample-orders.ts';
 
 /** Records, pages, leases and the durability check on a real Redis; a namespace for each test. */
 let server: LabRedis;
-let redis: Redis;
+let redis: RedisClient;
 
 const fresh = (): Store => createStore(redis, `test-${randomUUID()}`);
 const target = (id: string, name: string, createdAt = 1): IisTarget => ({
@@ -54,7 +54,11 @@ describe('a page', () => {
     'of %i rows shows every row once, though many have the same score',
     async (limit) => {
       const index = `{test}:${randomUUID()}`;
-      const rows = Array.from({ length: 21 }, (_, i) => ({ score: [5, 5, 5, 7, 9][i % 5] ?? 0, id: `id-${i}` }));
+      // In ids that a dictionary would sort otherwise than Redis does.
+      const ids = ['id', 'ID', 'i_'];
+      const rows = Array.from({ length: 21 }, (_, i) => ({
+        ...{ score: [5, 5, 5, 7, 9][i % 5] ?? 0, id: `${ids[i % 3]}-${i}` },
+      }));
       for (const { score, id } of rows) await redis.zadd(index, String(score), id);
       const newestFirst = rows.toSorted((a, b) => b.score - a.score || (a.id < b.id ? 1 : -1)).map(({ id }) => id);
       expect(await walk(index, limit)).toEqual(newestFirst);
@@ -296,6 +300,16 @@ describe('a lease that is held until its work has ended', () => {
   });
 });
 
+describe('a lease of a Redis whose clock was set back', () => {
+  it('ends no later than one that is taken now', async () => {
+    const { leases, keys } = fresh();
+    await redis.set(keys.lease('host'), 'of one who died', 'PX', 3_600_000);
+    expect(await leases.hold('host', 5_000, async () => 'mine')).toBeNull();
+    expect(await redis.pttl(keys.lease('host'))).toBeLessThanOrEqual(5_000);
+    await redis.del(keys.lease('host'));
+  });
+});
+
 describe('the check of durability', () => {
   const check = async (...settings: [string, string][]) => {
     for (const [name, value] of settings) await redis.config('SET', name, value);
@@ -333,15 +347,23 @@ describe('the check of durability', () => {
     expect(none.warnings).toEqual([expect.stringMatching(/appendonly is no.*yes/)]);
   });
 
-  it('says that it does not know where CONFIG is hidden', async () => {
+  it('reads what INFO tells where CONFIG is hidden, and says what it does not know', async () => {
     await check(...safe);
     await redis.call('ACL', 'SETUSER', 'hosted', 'on', '>secret', '~*', '+@all', '-config');
     const hosted = connectRedis(server.url.replace('//', '//hosted:secret@'), 'worker', () => {});
     try {
+      expect(await checkDurability(hosted)).toMatchObject({
+        ...{ durable: false, appendonly: 'yes', appendfsync: 'unknown', maxmemoryPolicy: 'noeviction' },
+        warnings: [expect.stringMatching(/appendfsync is unknown/)],
+      });
+      await redis.call('ACL', 'SETUSER', 'hosted', '-info');
       const unknown = 'unknown';
       expect(await checkDurability(hosted)).toMatchObject({
         ...{ durable: false, appendonly: unknown, appendfsync: unknown, maxmemoryPolicy: unknown },
       });
+      await redis.call('ACL', 'SETUSER', 'hosted', '+info');
+      await redis.config('SET', 'maxmemory-policy', 'allkeys-lru');
+      await expect(checkDurability(hosted)).rejects.toThrow(/maxmemory-policy allkeys-lru/);
     } finally {
       hosted.disconnect();
     }

@@ -1,9 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Redis } from 'ioredis';
 import { readConfig } from '#libs/config';
 import { openResources } from '#libs/service/resources';
-import { connectRedis } from '#libs/store/redis';
+import { connectRedis, type RedisClient } from '#libs/store/redis';
 import { createStore, type Store } from '#libs/store/store';
 import { type ApiService, startApi } from '../../services/api/service.ts';
 import { type ApiAnswer, type ApiClient, createApiClient } from '../../services/lab/api-client.ts';
@@ -25,7 +24,7 @@ export interface ApiSessionOptions {
 export interface ApiSession extends LabSession {
   url: string;
   challengeUrl: string;
-  redis: Redis;
+  redis: RedisClient;
   store: Store;
   /** A client with a new key of these scopes. */
   clientWith(...scopes: string[]): Promise<ApiClient>;
@@ -61,7 +60,7 @@ export async function openApiSession({ workers, env = {}, pebble = {} }: ApiSess
   }
 
   const service = await (workers ? startAll() : startApiAlone({}));
-  const redis = connectRedis(lab.redis.url, 'worker', () => {});
+  const redis = connectRedis(config({}).REDIS_URL ?? '', 'worker', () => {});
   return {
     ...session,
     url: service.url,
@@ -107,11 +106,11 @@ function sorted(items: string[], size: number): string[] {
 }
 
 /** All that Redis holds: key to content. */
-export async function dumpRedis(redis: Redis): Promise<Map<string, string>> {
+export async function dumpRedis(redis: RedisClient): Promise<Map<string, string>> {
   const dump = new Map<string, string>();
   // What workers say of themselves comes and goes: leases, that they are there, when they looked for stalled jobs; and what a queue of
   // questions counts.
-  const passing = /:(lease|served):|:stalled-check$|-requests:(events|id|meta)$/;
+  const passing = /:(lease|served):|:stalled-check$|-requests:(events|id|meta)$|:master-keys:holders$/;
   for (const key of (await redis.keys('*')).filter((one) => !passing.test(one)).sort()) {
     const type = await redis.type(key);
     if (type === 'none') continue;

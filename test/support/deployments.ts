@@ -158,7 +158,7 @@ export async function openDeployments(server: Redis, { osBuild = 20_348 } = {}):
       return deployments.settled(id, order.attempts.deployment + 1);
     },
     start(openHost = (own) => own) {
-      pipeline.startTargets(handlerFor(openHost(openIisHost(target, access))).run);
+      pipeline.startTargets(handlerFor(openHost(openIisHost(target, access))));
     },
     async run(ids, openHost = (own) => own) {
       const orders = await Promise.all(ids.map(pipeline.read));

@@ -2,11 +2,11 @@ import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Redis } from 'ioredis';
 import { signMessage } from '#libs/dns/tsig';
 import { exchangeOverTcp } from '#libs/dns/update-exchange';
 import { rcodeOf } from '#libs/dns/update-message';
 import { classes, encodeName, encodeRecord, types, uint16 } from '#libs/dns/wire';
+import type { RedisClient } from '#libs/store/redis';
 import { createStore } from '#libs/store/store';
 import { type Bind, type BindZone, startBind } from '../../services/lab/bind.ts';
 import { type DnsRelay, startDnsRelay } from '../../services/lab/dns-relay.ts';
@@ -196,7 +196,7 @@ export async function startDnsLab(): Promise<DnsLab> {
 }
 
 /** Waits until nothing is left of what was written: on no server, and on no list. A clean-up that fails once comes again after 10 s. */
-export async function nothingLeft(dns: DnsLab, redis: Redis, ...names: string[]): Promise<void> {
+export async function nothingLeft(dns: DnsLab, redis: RedisClient, ...names: string[]): Promise<void> {
   const { cleanUps } = createStore(redis, 'certline');
   await eventually(`nothing is left at ${names.join(', ')}`, 60_000, async () => {
     const values = await Promise.all(names.map(dns.valuesAt));

@@ -2,7 +2,6 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Job, Queue } from 'bullmq';
-import type { Redis } from 'ioredis';
 import { vi } from 'vitest';
 import { systemClock as clock } from '#libs/clock';
 import { createLogger } from '#libs/logging';
@@ -18,14 +17,14 @@ import { startTargetWorker } from '#libs/queues/target-worker';
 import type { RunningWorker } from '#libs/queues/worker';
 import type { Resources } from '#libs/service/resources';
 import { workerSettings } from '#libs/service/worker-settings';
-import { connectRedis } from '#libs/store/redis';
+import { connectRedis, type RedisClient, type RedisRole } from '#libs/store/redis';
 import { createStore, type Store } from '#libs/store/store';
 import { type Redis as RedisServer, startRedis } from '../../services/lab/redis.ts';
 import { orderRequest } from './sample-orders.ts';
 
 /** Queues, store and workers over a real Redis, in a namespace of their own: what the processes have, without the processes. */
 export interface Pipeline {
-  redis: Redis;
+  redis: RedisClient;
   store: Store;
   producer: Producer;
   metrics: Metrics;
@@ -40,7 +39,8 @@ export interface Pipeline {
   /** As `place`, with its job. */
   enqueue(request?: Partial<OrderRequest>, change?: (order: PendingOrder) => Order): Promise<Order>;
   startStage<S extends 'validation' | 'issuance'>(stage: S, run: StageHandler<S>['run']): RunningWorker;
-  startTargets(run: TargetHandler['run'], pool?: string): RunningWorker;
+  /** The deployment stage with a handler, or with what one does in a run. */
+  startTargets(handler: TargetHandler | TargetHandler['run'], pool?: string): RunningWorker;
   /** The order as it is stored. */
   read(id: string): Promise<Order>;
   until(id: string, done: (order: Order) => boolean): Promise<Order>;
@@ -52,9 +52,12 @@ export interface Pipeline {
 }
 
 /** A Redis for one test file. */
-export async function startTestRedis(appendfsync: 'always' | 'everysec' = 'everysec'): Promise<RedisServer> {
+export async function startTestRedis(
+  appendfsync: 'always' | 'everysec' = 'everysec',
+  settings: readonly string[] = [],
+): Promise<RedisServer> {
   const dir = await mkdtemp(join(tmpdir(), 'certline-redis-'));
-  const server = await startRedis({ dir, appendfsync });
+  const server = await startRedis({ dir, appendfsync, settings });
   return {
     ...server,
     async close() {
@@ -77,7 +80,10 @@ export function openPipeline(server: Pick<RedisServer, 'url'>, changes: Partial<
   const producer = createProducer({ redis, prefix, clock, poolOf, onError: () => {} });
   const durability = { durable: true, appendonly: 'yes', appendfsync: 'always', maxmemoryPolicy: '', warnings: [] };
   const log = createLogger('test', 'silent');
-  const resources: Resources = { redis, store, producer, metrics, clock, log, durability, close: async () => {} };
+  const connect = (role: RedisRole): RedisClient => connectRedis(server.url, role, () => {});
+  const outages = { met: () => false, current: () => null, close: () => {} };
+  const rest = { outages, connect, ready: store.ping, close: async () => {} };
+  const resources: Resources = { redis, store, producer, metrics, clock, log, durability, ...rest };
   const config = {
     RETRY_DELAY_SCALE: 0.01,
     LOCK_DURATION_MS: 5_000,
@@ -123,7 +129,10 @@ export function openPipeline(server: Pick<RedisServer, 'url'>, changes: Partial<
       return order;
     },
     startStage: (stage, run) => running(startStageWorker(stage, { run }, settings)),
-    startTargets: (run, pool = defaultPool) => running(startTargetWorker({ run }, settings, pool)),
+    startTargets(handler, pool = defaultPool) {
+      const all = typeof handler === 'function' ? { run: handler } : handler;
+      return running(startTargetWorker(all, settings, pool));
+    },
     async read(id) {
       const order = await store.orders.get(id);
       if (order === null) throw new Error(`there is no order ${id}`);

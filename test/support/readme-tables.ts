@@ -82,10 +82,12 @@ export function metricsTable(metrics: readonly MetricRow[]): string {
   );
 }
 
+/** How something is tried again. Times in ms; null where those of the stage hold. */
 export interface RetryRow {
-  /** Times in ms. */
-  retry: { attempts: number; first: number; factor: number; cap: number };
-  /** Null where the one of the stage holds. */
+  what: string;
+  codes?: readonly string[];
+  attempts: number | null;
+  pace: readonly number[];
   deadline: number | null;
 }
 
@@ -100,14 +102,19 @@ function spell(ms: number): string {
   return `${count} ${count === 1 && unit === 'days' ? 'day' : unit}`;
 }
 
-/** One row for each stage, and one for new ACME orders: how often something is tried again, and for how long. */
-export function retriesTable(rows: Readonly<Record<string, RetryRow>>): string {
-  const lines = Object.entries(rows).map(([name, { retry, deadline }]) => {
-    const { attempts, first, factor, cap } = retry;
-    const delays = Array.from({ length: attempts - 1 }, (_, at) => Math.min(cap, first * factor ** at));
-    const all = delays.reduce((sum, delay) => sum + delay, 0);
-    const growth = `${spell(first)}, each ${factor} times the one before, up to ${spell(cap)}`;
-    return [name, String(attempts), growth, spell(all), deadline === null ? '–' : spell(deadline)];
+/** As `5 s, 10 s, 20 s … 1 h`. */
+function growth(pace: readonly number[]): string {
+  const steps = pace.map(spell);
+  return steps.length <= 5 ? steps.join(', ') : `${steps.slice(0, 3).join(', ')} … ${steps.at(-1)}`;
+}
+
+/** One row for whatever is tried again: how often, how soon and for how long. */
+export function retriesTable(rows: readonly RetryRow[]): string {
+  const lines = rows.map(({ what, codes = [], attempts, pace, deadline }) => {
+    const delays = Array.from({ length: (attempts ?? 1) - 1 }, (_, at) => pace[Math.min(at, pace.length - 1)] ?? 0);
+    const together = attempts === null ? '–' : spell(delays.reduce((sum, delay) => sum + delay, 0));
+    const name = codes.length === 0 ? what : `${what}: ${codes.map(code).join(', ')}`;
+    return [name, String(attempts ?? '–'), growth(pace), together, deadline === null ? '–' : spell(deadline)];
   });
   const head = ['what', 'attempts', 'delays between them (± 20 %)', 'together', 'never longer than, waits included'];
   return table(head, lines);

@@ -1,6 +1,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 
 export type ScriptedOperation =
   | 'directory'
@@ -12,9 +13,10 @@ export type ScriptedOperation =
   | 'authorization'
   | 'challenge'
   | 'finalize'
-  | 'certificate';
+  | 'certificate'
+  | 'renewalInfo';
 
-/** What the CA does with one request instead of its usual answer. */
+/** What the CA does with one request instead of its usual answer; `ca-faults.ts` has the words for most. */
 export type ScriptedAnswer =
   /** Never answers. */
   | 'hang'
@@ -24,9 +26,16 @@ export type ScriptedAnswer =
   | 'reset'
   /** Does what it is asked, and then closes the connection without a word. */
   | 'lost'
+  /** Does what it is asked, and closes the connection in the middle of the answer. */
+  | 'torn'
   /** Sends a body without end. */
   | 'flood'
-  | { status: number; headers?: Record<string, string>; body: string | object };
+  /** Does nothing but answer this. */
+  | UsualAnswer
+  /** Does what it is asked, and answers what this makes of the usual answer. */
+  | ((usual: UsualAnswer, base: string) => UsualAnswer)
+  /** So much later: this, or what is usual. */
+  | { afterMs: number; then?: ScriptedAnswer };
 
 export interface SeenRequest {
   operation: ScriptedOperation;
@@ -68,6 +77,8 @@ const readBody = async (request: IncomingMessage) => {
   for await (const chunk of request) text += chunk;
   return text;
 };
+
+const asUsual = (usual: UsualAnswer): UsualAnswer => usual;
 
 const decode = (part: string): unknown => (part === '' ? '' : JSON.parse(Buffer.from(part, 'base64url').toString()));
 
@@ -127,6 +138,34 @@ export async function startScriptedCa(options: ScriptedCaOptions = {}): Promise<
     return { status: 200, body: order };
   };
 
+  /** Does with a request what is scripted for it. */
+  async function perform(fault: ScriptedAnswer, one: SeenRequest, response: ServerResponse): Promise<unknown> {
+    if (typeof fault === 'object' && 'afterMs' in fault) {
+      await delay(fault.afterMs);
+      return perform(fault.then ?? asUsual, one, response);
+    }
+    if (fault === 'hang') return;
+    if (fault === 'reset') return response.socket?.destroy();
+    if (fault === 'stall') return response.writeHead(200, { 'content-length': '100' }).write('{"status":');
+    if (fault === 'flood') {
+      const more = () => response.write('x'.repeat(65_536)) && setImmediate(more);
+      response.writeHead(200).on('drain', more);
+      return more();
+    }
+    const done = typeof fault === 'object' ? fault : usual(one);
+    if (fault === 'lost') return response.socket?.destroy();
+    const { status, headers, body } = typeof fault === 'function' ? fault(done, base) : done;
+    const nonce: Record<string, string> = one.operation === 'directory' ? {} : { 'replay-nonce': nextNonce() };
+    const text = typeof body === 'string' ? body : JSON.stringify(body);
+    if (latencyMs > 0) await delay(latencyMs);
+    if (fault !== 'torn') return response.writeHead(status, { ...nonce, ...headers }).end(text);
+    const length = { 'content-length': String(Buffer.byteLength(text)) };
+    const half = text.slice(0, text.length / 2);
+    return response
+      .writeHead(status, { ...nonce, ...headers, ...length })
+      .write(half, () => response.socket?.destroy());
+  }
+
   async function handle(request: IncomingMessage, response: ServerResponse) {
     const [operation, id = ''] = (request.url ?? '').slice(1).split('/') as [ScriptedOperation, string?];
     const text = await readBody(request);
@@ -139,21 +178,7 @@ export async function startScriptedCa(options: ScriptedCaOptions = {}): Promise<
     const fresh = nonce === undefined || nonces.delete(nonce);
     const badNonce: ScriptedAnswer = { status: 400, body: problem('badNonce', 'nobody knows this nonce') };
     const decided = fresh ? await decide?.(one) : badNonce;
-    const scripted = decided ?? scripts.get(operation)?.shift() ?? usual(one);
-    if (scripted === 'hang') return;
-    if (scripted === 'lost') usual(one);
-    if (scripted === 'lost' || scripted === 'reset') return request.socket.destroy();
-    if (scripted === 'stall') return response.writeHead(200, { 'content-length': '100' }).write('{"status":');
-    if (scripted === 'flood') {
-      const more = () => response.write('x'.repeat(65_536)) && setImmediate(more);
-      response.writeHead(200).on('drain', more);
-      return more();
-    }
-    const nonceHeader: Record<string, string> = operation === 'directory' ? {} : { 'replay-nonce': nextNonce() };
-    const answer = typeof scripted.body === 'string' ? scripted.body : JSON.stringify(scripted.body);
-    const send = () => response.writeHead(scripted.status, { ...nonceHeader, ...scripted.headers }).end(answer);
-    if (latencyMs > 0) setTimeout(send, latencyMs);
-    else send();
+    await perform(decided ?? scripts.get(operation)?.shift() ?? asUsual, one, response);
   }
 
   const listener = (request: IncomingMessage, response: ServerResponse): void => {

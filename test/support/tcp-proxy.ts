@@ -12,6 +12,8 @@ export interface TcpProxy {
   slow(ms: number): void;
   /** Takes no connections while it is closed. */
   shut(closed: boolean): void;
+  /** Connections that came while it was closed. */
+  readonly refused: number;
   /** Told of all that clients send. */
   onSent: ((data: Buffer) => void) | null;
   close(): Promise<void>;
@@ -22,6 +24,7 @@ export async function startTcpProxy(): Promise<TcpProxy> {
   let target = 0;
   let slowMs = 0;
   let closed = false;
+  let refused = 0;
 
   /** Data keep their order, also when the pace changes. */
   function pass(from: Socket, to: Socket, told: (data: Buffer) => void): void {
@@ -44,6 +47,7 @@ export async function startTcpProxy(): Promise<TcpProxy> {
 
   const server = createServer({ noDelay: true, allowHalfOpen: true }, (client) => {
     if (closed || target === 0) {
+      refused += 1;
       client.on('error', () => {});
       client.destroy();
       return;
@@ -70,6 +74,9 @@ export async function startTcpProxy(): Promise<TcpProxy> {
     },
     shut(is) {
       closed = is;
+    },
+    get refused() {
+      return refused;
     },
     onSent: null,
     close: () =>
