@@ -1,5 +1,5 @@
 import { X509Certificate } from 'node:crypto';
-import { CertlineError } from '../errors.ts';
+import { CertlineError, type Plan } from '../errors.ts';
 import type { KeyType } from '../model/certificate.ts';
 import { type Asn1, bytesOf, decode, isTagged, objectIdOf, partsOf } from './der.ts';
 import { keyTypeOf, publicKeyOf } from './private-key.ts';
@@ -104,8 +104,13 @@ export function checkIssued(check: IssuedCheck): CertificateDescription {
 
 function checkLeaf(leaf: X509Certificate, description: CertificateDescription, check: IssuedCheck): void {
   if (!leaf.publicKey.equals(publicKeyOf(check.privateKeyPem))) {
-    // A new ACME order would be answered no better, and each is another certificate to no use.
-    if (check.requestTaken) throw mismatch('The certificate is for another key than the request', description);
+    // Some CAs answer the request for an ACME order that another request has finalized as though it were new. One more ACME order tells: a CA that
+    // mixes keys up would answer all of them so, each with another certificate to no use.
+    if (check.requestTaken)
+      throw mismatch('The certificate is for another key than the request', description, {
+        kind: 'restart',
+        attempts: 2,
+      });
     // Let's Encrypt gives an identical newOrder the ACME order that is open already: another order of ours may have finalized it.
     throw new CertlineError('acme_order_taken', 'the certificate of the ACME order is for another key', {
       plan: { kind: 'restart', free: true },
@@ -141,10 +146,11 @@ function checkLink(subject: X509Certificate, issuer: X509Certificate, position: 
     throw new CertlineError('chain_invalid', `The signature of ${link} does not hold`, { evidence });
 }
 
-function mismatch(detail: string, description: CertificateDescription): CertlineError {
+function mismatch(detail: string, description: CertificateDescription, plan?: Plan): CertlineError {
   const { names, serial, issuer, notBefore, notAfter } = description;
   return new CertlineError('certificate_mismatch', detail, {
     evidence: { names, serial, issuer, notBefore, notAfter },
+    ...(plan ? { plan } : {}),
   });
 }
 

@@ -97,7 +97,7 @@ export const requestCodes = {
     503,
     'retryable',
     'Redis does not answer',
-    'Nothing was stored; send the request again. Check `/readyz`.',
+    'Send the request again, an order with the same `Idempotency-Key`: when the answer was lost it may be stored. Check `/readyz`.',
   ),
   store_full: entry(
     503,

@@ -33,6 +33,8 @@ export interface Run<S extends StageName> {
   stage: S;
   order: Takes<S>;
   startedAt: number;
+  /** Since when the target may have the certificate all the same, after an earlier attempt; null when it has not. */
+  inDoubtSince: number | null;
   log: Logger;
   checkpoint(changes: Partial<Takes<S>>, progress?: string, also?: readonly Command[]): Promise<Takes<S>>;
 }
@@ -48,7 +50,10 @@ export type BeginResult<S extends StageName> =
 export interface Failing {
   /** In [0, 1): the same for those that are to come back together. */
   jitter?: number;
-  /** Whether its target may have the certificate all the same: the order stays in hand until an attempt has found out. */
+  /**
+   * Whether its target may have the certificate all the same. The order stays in hand until an attempt succeeds: an attempt for other orders may
+   * have found the certificate served, and left it.
+   */
   inDoubt?: boolean;
 }
 
@@ -98,13 +103,14 @@ export function createOrderRunner<S extends StageName>(stage: S, options: Runner
     observeAttempt(metrics, stage, { outcome, code, seconds: (clock.now() - run.startedAt) / 1000 });
   }
 
-  function startRun(begun: Takes<S>, startedAt: number): Run<S> {
+  function startRun(begun: Takes<S>, startedAt: number, inDoubtSince: number | null): Run<S> {
     const attempt = begun.attempts[stage] + 1;
     const log = options.log.child({ order: begun.id, stage, epoch: begun.epoch, attempt });
     const run: Run<S> = {
       stage,
       order: begun,
       startedAt,
+      inDoubtSince,
       log,
       async checkpoint(changes, progress, also) {
         const now = clock.now();
@@ -188,7 +194,7 @@ export function createOrderRunner<S extends StageName>(stage: S, options: Runner
       if (begun === null) return { kind: 'stale' };
       metrics.stageWait.observe({ stage }, Math.max(0, now - dueAt) / 1000);
       // `activeStage` told that the status is the one this stage takes.
-      return { kind: 'run', run: startRun(begun as Takes<S>, now) };
+      return { kind: 'run', run: startRun(begun as Takes<S>, now, isInHand(order) ? order.startedAt : null) };
     },
 
     async succeed(run, next, also) {
@@ -220,8 +226,8 @@ export function createOrderRunner<S extends StageName>(stage: S, options: Runner
       const outcome = afterFailure(run.order, stage, error, { now, random: jitter, scale: retryDelayScale });
       const { kind } = outcome;
       const next =
-        inDoubt && outcome.order.status === 'issued'
-          ? { ...outcome.order, startedAt: run.order.startedAt }
+        (inDoubt || run.inDoubtSince !== null) && outcome.order.status === 'issued'
+          ? { ...outcome.order, startedAt: run.inDoubtSince ?? run.order.startedAt }
           : outcome.order;
       const nextAttempt = next.nextAttemptAt === null ? {} : { nextAttemptAt: next.nextAttemptAt };
       const event = { type: eventOf[kind], at: now, stage, code: error.code, detail: error.message, ...nextAttempt };

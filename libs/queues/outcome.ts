@@ -46,11 +46,11 @@ export function afterFailure(begun: Order, stage: StageName, error: CertlineErro
   /** After a delay of ours, but not before the time that somebody named. */
   const inTime = (delay: number, named = 0): number => {
     const at = Math.max(now + delay * scale, named === 0 ? 0 : shortlyAfter(named, now, random));
-    return Math.round(Math.max(now, Math.min(at, lastLook)));
+    return Math.round(Math.min(at, lastLook));
   };
 
+  if (plan.kind !== 'park' && now >= lastLook) return giveUp();
   if (plan.kind === 'wait') {
-    if (now >= lastLook) return giveUp();
     const until = plan.exact ? plan.until : shortlyAfter(plan.until, now, random);
     return {
       kind: 'wait',

@@ -50,9 +50,15 @@ export function startTargetWorker(handler: TargetHandler, settings: WorkerSettin
     if (failed.length === 0) return;
     // One for all: orders that failed in one commit are tried again in one.
     const jitter = settings.random();
-    const doubtful = await handler.inDoubt?.(target);
-    for (const { run, thrown } of failed)
-      await runner.fail(run, thrown, { jitter, inDoubt: doubtful?.has(run.order.id) ?? false });
+    // What cannot be read says nothing of any of them.
+    const doubtful = await handler.inDoubt?.(target).catch((thrown: unknown) => {
+      log.error({ err: thrown, target }, 'what an earlier commit left cannot be read');
+      return null;
+    });
+    for (const { run, thrown } of failed) {
+      const inDoubt = doubtful === null || (doubtful?.has(run.order.id) ?? false);
+      await runner.fail(run, thrown, { jitter, inDoubt });
+    }
   }
 
   async function deployAll(target: string, runs: Run<'deployment'>[], signal: AbortSignal): Promise<void> {

@@ -2,6 +2,7 @@ import { hostname } from 'node:os';
 import type { Config } from '#libs/config';
 import { fingerprintOf, type MasterKeys, parseMasterKeys } from '#libs/store/master-keys';
 import { createSecretBox, type SecretBox } from '#libs/store/secret-box';
+import { refuseWhileRestoring } from './refuse-while-restoring.ts';
 import type { Resources } from './resources.ts';
 
 const proofName = 'master-key-proof';
@@ -85,6 +86,8 @@ export async function openSecretBox(
   const proof = box.seal(proofName, box.currentKeyId);
   const announce = (): Promise<void> => masterKeys.announce(holder, proof, holderLifeMs);
   await announce();
+  // A restore looks for processes after it has said that it is there, and this one the other way round: one of the two sees the other.
+  await refuseWhileRestoring(resources.store);
   // Two that came at the same moment, each with a key of its own under one id: the first proof counts.
   checkMasterKeys(config.MASTER_KEY, await masterKeys.proofs());
   const announcing = setInterval(() => void announce().catch(() => {}), announceMs);

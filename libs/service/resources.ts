@@ -10,6 +10,7 @@ import { createKeys } from '#libs/store/keys';
 import { connectRedis, type RedisClient, type RedisRole, redisUrls } from '#libs/store/redis';
 import { checkDurability, type RedisDurability } from '#libs/store/redis-durability';
 import { createStore, type Store } from '#libs/store/store';
+import { refuseWhileRestoring } from './refuse-while-restoring.ts';
 import { type StoreOutages, watchStore } from './store-outages.ts';
 
 /** What every process has: built once in its `main.ts`, handed to all of its parts. */
@@ -69,10 +70,7 @@ export async function openResources(
     metrics.redisDurable.set(durability.durable ? 1 : 0);
     for (const warning of durability.warnings) log.warn(`Redis is not durable: ${warning}`);
     const store = createStore(redis, namespace);
-    if (await store.isRestoring())
-      throw new Error(
-        'a backup is being put back into this Redis: wait, or run `npm run restore` again if it was cut off',
-      );
+    await refuseWhileRestoring(store);
     works = store.ping;
     const poolOf = async (id: string): Promise<string> => (await store.targets.get(id))?.pool ?? defaultPool;
     const producer = createProducer({ redis, prefix: store.keys.tag, clock, poolOf, onError });

@@ -13,11 +13,13 @@ for i = 1, #taken, 2 do
   local kind, limit, key = string.match(field, '^(%l+) (%S+) (.+)$')
   if kind == 'once' and what == 'order' then
     uncount(limit, key, value)
-    redis.call('HDEL', KEYS[1], field, 'epoch')
+    redis.call('HDEL', KEYS[1], field)
   elseif kind == 'turn' and what == 'certificate' then
     redis.call('ZREM', prefix .. ':' .. limit .. ':line:' .. key, KEYS[1])
   elseif kind == 'kept' and what == 'certificate' then
     uncount(limit, key, value)
   end
 end
+-- Its next try is looked at anew, whether it counts for anything or not.
+if what == 'order' then redis.call('HDEL', KEYS[1], 'epoch') end
 return what == 'certificate' and redis.call('DEL', KEYS[1]) or 0

@@ -108,13 +108,18 @@ function outlastRefusals(redis: Redis, role: RedisRole, onError: (error: Error) 
     if (!watched.has(command)) {
       watched.add(command);
       const reject = command.reject;
-      command.reject = (error) => {
+      const decide = (error: Error): void => {
         const waits = error.name === 'ReplyError' && !movingSlots.test(error.message) && passes(redisTrouble(error));
         if (waits) onError(error);
         if (waits && role === 'worker' && !stream && redis.status !== 'end')
-          setTimeout(() => redis.sendCommand(command), jittered(refusedMs));
+          setTimeout(() => {
+            // Scripts of ioredis wrap it anew each time they are sent.
+            command.reject = decide;
+            redis.sendCommand(command);
+          }, jittered(refusedMs));
         else reject(error);
       };
+      command.reject = decide;
     }
     return send(command, stream);
   };

@@ -6,8 +6,8 @@ local count, interval, window = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(A
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 local full = tonumber(redis.call('ZSCORE', KEYS[1], 'all') or now)
--- Nobody stands behind a thousand others: the clock was set meanwhile.
-if full < now or full > now + window + 1000 * interval then full = now end
+-- Nobody stands behind a thousand others who take as many: the clock was set meanwhile.
+if full < now or full > now + window + 1000 * count * interval then full = now end
 full = full + count * interval
 redis.call('ZADD', KEYS[1], string.format('%.3f', full), 'all')
 redis.call('PEXPIRE', KEYS[1], math.ceil(full - now))

@@ -29,6 +29,6 @@ export function docsRouter(): Router {
   router.get('/docs/start.js', (_request, response) => {
     response.type('text/javascript').send(start);
   });
-  router.use('/docs/assets', express.static(absolutePath(), { index: false, maxAge: '1h' }));
+  router.use('/docs/assets', express.static(absolutePath(), { index: false, maxAge: '1h', acceptRanges: false }));
   return router;
 }

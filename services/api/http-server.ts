@@ -88,7 +88,12 @@ export function createHttpServer(listener: RequestListener, limits: HttpLimits):
       // Who reads the body says when it may come; other expectations are none that a server must know (RFC 9110 §10.1.1).
       .on('checkContinue', take)
       .on('checkExpectation', take)
-      .on('connect', (_request, socket) => socket.end(rawProblem(new CertlineError(...noProxy))))
+      .on('connect', (_request, socket) => {
+        // Node has let go of this socket: nobody else hears that it broke, or closes it.
+        socket.on('error', () => {});
+        socket.end(rawProblem(new CertlineError(...noProxy)), () => socket.destroy());
+        setTimeout(() => socket.destroy(), limits.lingerMs).unref();
+      })
       .on('clientError', answerUnreadable)
   );
 }

@@ -32,6 +32,9 @@ const json = { description: 'The order', schema: orderView };
 const listQuery = pageQuery
   .extend({ status: z.enum(orderStatuses).optional(), ...filterFields })
   .superRefine(refuseConditions);
+/** How long an order is kept that may be on a host which does not answer, ms; then it may be called off all the same. */
+const doubtPatienceMs = 3_600_000;
+
 const retryBody = z
   .strictObject({
     from: z.enum(stageNames).optional().describe('The stage to take it up from; the latest possible by default'),
@@ -152,7 +155,7 @@ export function orderRoutes(deps: OrderRoutesDeps): Route[] {
       tag,
       summary: 'Call an order off',
       description:
-        'A certificate that was issued already stays. While a worker deploys it the order cannot be called off: that attempt comes to its end. Of several targets those are called off that were not begun; `deployments` says which.',
+        'A certificate that was issued already stays. While a worker deploys it the order cannot be called off: that attempt comes to its end. Nor can one whose host was lost while it was changed, for an hour: it may have the certificate. Of several targets those are called off that were not begun; `deployments` says which.',
       answers: { 200: json },
       errors: ['not_found', 'order_state_conflict'],
       async handle({ params }) {
@@ -165,8 +168,10 @@ export function orderRoutes(deps: OrderRoutesDeps): Route[] {
         }
         const saved = await change(params.id, 'order_cancelled', (current) => {
           if (current.status === 'cancelled') return current;
-          if (isInHand(current)) {
-            const { error, nextAttemptAt } = current;
+          const { error, nextAttemptAt, startedAt } = current;
+          // A host that is gone for good would keep its orders for weeks.
+          const isGivenUp = nextAttemptAt !== null && clock.now() - (startedAt ?? 0) > doubtPatienceMs;
+          if (isInHand(current) && !isGivenUp) {
             const later = nextAttemptAt === null ? 'in a moment' : `after ${new Date(nextAttemptAt).toISOString()}`;
             const next = error?.code === 'pool_unserved' ? `${error.detail}: start one` : `try again ${later}`;
             const reason = 'the target may have the certificate already, so that is found out first';

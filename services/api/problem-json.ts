@@ -55,12 +55,20 @@ export function problemsOf(error: z.ZodError): Problem[] {
   return first.slice(0, maxProblems);
 }
 
+/** What Express' static files refuse: a precondition that is not met. */
+function isRefusal(thrown: unknown): thrown is Error {
+  const status = thrown instanceof Error && 'statusCode' in thrown ? Number(thrown.statusCode) : 0;
+  return status >= 400 && status < 500;
+}
+
 /** Foreign errors as ours: the only place where the API translates. */
 function translate(thrown: unknown): CertlineError {
   if (thrown instanceof CertlineError) return thrown;
   if (thrown instanceof URIError) return new CertlineError('request_malformed', 'the path does not decode as UTF-8');
   const trouble = redisTrouble(thrown);
   if (trouble) return trouble;
+  if (isRefusal(thrown))
+    return new CertlineError('request_malformed', `the headers of the request do not fit: ${thrown.message}`);
   return new CertlineError('unexpected', 'an error nobody foresaw; the log has the rest', { cause: thrown });
 }
 

@@ -197,6 +197,15 @@ describe('without a key', () => {
     }
   });
 
+  it.each([
+    ['Range', 'bytes=99999999-', 200],
+    ['If-Match', '"x"', 400],
+    ['If-Unmodified-Since', 'Thu, 01 Jan 1970 00:00:00 GMT', 400],
+  ])('a file of the documentation that does not fit %s is no error of ours', async (header, value, status) => {
+    const answer = await fetch(`${session.url}/docs/assets/swagger-ui.css`, { headers: { [header]: value } });
+    expect(answer.status).toBe(status);
+  });
+
   it('answers to challenges are served on both ports, and only while they are there', async () => {
     const token = 'LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0';
     const { order } = await session.store.orders.place(pendingOrder({ id: 'ord_access' }));

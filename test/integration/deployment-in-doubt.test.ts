@@ -63,6 +63,17 @@ describe('an order whose host was lost', () => {
     expect(await web.hurry(id)).toMatchObject({ status: 'deployed' });
   });
 
+  it('stays in hand when the host is lost again, whatever an attempt for another order has made of its commit', async () => {
+    startOnHostLost('after the commit');
+    const { id, startedAt } = await web.deploy(certificate, { mode: 'site', site: 1 });
+    // Another order's attempt found the commit served, and left it.
+    await web.undo.remove('tgt_1', (await web.undo.get('tgt_1'))?.id ?? '');
+    const later = await web.hurry(id);
+    expect(later).toMatchObject({ status: 'issued', error: { code: 'target_unreachable' }, startedAt });
+    isThere = true;
+    expect(await web.hurry(id)).toMatchObject({ status: 'deployed' });
+  });
+
   it('before its commit is not', async () => {
     startOnHostLost('before the commit');
     const order = await web.deploy(certificate, { mode: 'site', site: 1 });

@@ -54,6 +54,24 @@ describe('a request that cannot be read', () => {
     expect(answers[0]?.headers.connection).toBe('close');
   });
 
+  it('for another server is closed also when the client does not close, and a client that breaks off does no harm', async () => {
+    const url = await serve({ lingerMs: 50 });
+    const connect = `CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n`;
+    for (let tries = 0; tries < 5; tries += 1) {
+      const broken = await openRaw(url);
+      broken.send(connect);
+      broken.socket.resetAndDestroy();
+    }
+    const halfOpen = await openRaw(url);
+    halfOpen.socket.allowHalfOpen = true;
+    halfOpen.send(connect);
+    expect(await halfOpen.answers(1)).toMatchObject([{ status: 400 }]);
+    const [server] = servers;
+    await expect.poll(() => new Promise((resolve) => server?.getConnections((_, count) => resolve(count)))).toBe(0);
+    halfOpen.socket.destroy();
+    expect((await sendRaw(url, get)).map(({ status }) => status)).toEqual([200]);
+  });
+
   it.each([
     ['a long URL', `GET /${'x'.repeat(20_000)} HTTP/1.1\r\n${end}`],
     ['a long header', `GET / HTTP/1.1\r\nA: ${'x'.repeat(20_000)}\r\n${end}`],

@@ -143,6 +143,17 @@ describe('an error whose plan is wait', () => {
     expect(outcome(pendingOrder(), { kind: 'wait', until }, { now: lastLook + 5 }).kind).toBe('failed');
   });
 
+  it('is the last, whatever it says, in the minute before the deadline: nobody is asked again and again without a pause', () => {
+    const lastLook = placedAt + stages.validation.deadline - 60_000;
+    const notBefore = lastLook + hour;
+    for (const plan of [
+      { kind: 'retryable', notBefore },
+      { kind: 'restart', notBefore },
+      { kind: 'restart', free: true },
+    ] as const)
+      expect(outcome(pendingOrder(), plan, { now: lastLook + 5 }).kind).toBe('failed');
+  });
+
   it('is not shortened in a lab, and never ends in the past', () => {
     const inLab = outcome(pendingOrder(), { kind: 'wait', until: now + hour }, { scale: 0.01, random: 0 });
     expect(inLab.order.nextAttemptAt).toBe(now + hour);
