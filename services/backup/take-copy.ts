@@ -57,7 +57,9 @@ export async function takeCopy(options: CopyOptions): Promise<number> {
     return keys.map((key, at): CopiedKey => {
       const value = replies[2 * at]?.[1] as Buffer | null;
       const left = replies[2 * at + 1]?.[1] as number;
-      return { key, expiresAt: left > 0 ? now + left : 0, value };
+      // It may have ended between the two.
+      if (left === -2) return { key, expiresAt: 0, value: null };
+      return { key, expiresAt: left === -1 ? 0 : now + Math.max(left, 0), value };
     });
   }
 
@@ -80,12 +82,14 @@ export async function takeCopy(options: CopyOptions): Promise<number> {
       await hearAll();
       const at = await redisTime();
       const keys = [...changed];
+      // Forgotten first: another backup may end the pause, and then a change while they are read is one more.
+      changed.clear();
       const entries = await read(keys);
       await atTheEnd?.();
       await hearAll();
-      if (clock.now() - begun >= longestPause) return null;
-      for (const key of keys) changed.delete(key);
-      return changed.size === 0 ? { at, entries } : null;
+      if (changed.size === 0 && clock.now() - begun < longestPause) return { at, entries };
+      for (const key of keys) changed.add(key);
+      return null;
     } finally {
       await reader.call('CLIENT', 'UNPAUSE');
     }

@@ -1,12 +1,15 @@
 import { mkdir, readFile, realpath, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
+import { systemClock } from '#libs/clock';
 import { provideRedisServer } from './programs.ts';
 import { freePort, type RunningProgram, startProgram, untilReady, withFreePorts } from './running-program.ts';
 
 const READY_MS = 60_000; // it answers only when it has read its data back, which may be a lot
 const STOP_MS = 10_000;
 const ANSWER_MS = 1_000;
+const UNSURE_MS = 3_000;
+const LOOK_AGAIN_MS = 100;
 
 export interface RedisOptions {
   /** Where its data, configuration and log are kept; made when it is not there. */
@@ -56,7 +59,7 @@ export async function startRedis(options: RedisOptions): Promise<Redis> {
     await writeFile(file, settings(place, options), { mode: 0o600 });
     const running = await startProgram(program, { args: [file], dir, logFile });
     try {
-      await untilReady(running, 'redis-server', logFile, READY_MS, () => answersFrom(place));
+      await untilReady(running, 'redis-server', logFile, READY_MS, async () => (await lookAt(place)).state === 'ours');
     } catch (error) {
       await running.stop('SIGKILL', 0);
       throw error;
@@ -116,14 +119,31 @@ function settings(
 const urlOf = ({ port, password }: Pick<Place, 'port' | 'password'>): string =>
   `redis://${password === '' ? '' : `:${encodeURIComponent(password)}@`}127.0.0.1:${port}`;
 
-/** URL of the server that uses the data in a folder now; null when there is none. Its configuration there tells, to its user alone. */
+/**
+ * URL of the server that uses the data in a folder now; null when it is certain that there is none. Its configuration there tells, to its user
+ * alone. Throws an Error when it cannot be told after some seconds: the one that runs may be busy, or still read its data back.
+ */
 export async function runningRedis(folder: string): Promise<string | null> {
   const dir = await realpath(folder).catch(() => folder);
-  const old = await readFile(join(dir, 'redis.conf'), 'utf8').catch(() => '');
+  const file = join(dir, 'redis.conf');
+  const old = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return '';
+    throw error;
+  });
   const port = Number(/^port (\d+)$/m.exec(old)?.[1] ?? 0);
   const password = /^requirepass (.*)$/m.exec(old)?.[1] ?? '';
-  const runs = port !== 0 && (await answersFrom({ dir, port, password }).catch(() => false));
-  return runs ? urlOf({ port, password }) : null;
+  if (port === 0) return null;
+  const deadline = systemClock.now() + UNSURE_MS;
+  for (;;) {
+    const look = await lookAt({ dir, port, password });
+    if (look.state === 'ours') return urlOf({ port, password });
+    if (look.state === 'none') return null;
+    if (systemClock.now() >= deadline)
+      throw new Error(
+        `the Redis on port ${port} may use the data in ${dir}, but ${look.why}: try again when it answers; if that is another program, delete ${file}`,
+      );
+    await systemClock.sleep(LOOK_AGAIN_MS);
+  }
 }
 
 /** Two servers on the same data destroy it: `npm start` typed twice must not. */
@@ -133,14 +153,25 @@ async function refuseSecondServer(dir: string): Promise<void> {
   throw new Error(`another Redis, on port ${new URL(url).port}, is already using the data in ${dir}; stop it first`);
 }
 
+type Look = { state: 'ours' } | { state: 'none' } | { state: 'unsure'; why: string };
+
 /**
  * Whether the server at this port is ready and keeps its data in this folder. A PING alone would also be answered by
- * somebody else's Redis on the port.
+ * somebody else's Redis on the port. Only where nobody listens, or a Redis names another folder, is it certain that it does not run.
  */
-async function answersFrom({ dir, port, password }: Place): Promise<boolean> {
+async function lookAt({ dir, port, password }: Place): Promise<Look> {
   const login = password === '' ? '' : `AUTH ${password}\r\n`;
-  const reply = await ask(port, `${login}PING\r\nCONFIG GET dir\r\nQUIT\r\n`);
-  return reply.includes('+PONG\r\n') && reply.includes(`\r\n${dir}\r\n`);
+  try {
+    const reply = await ask(port, `${login}PING\r\nCONFIG GET dir\r\nQUIT\r\n`);
+    const isReady = reply.includes('+PONG\r\n');
+    if (isReady && reply.includes(`\r\n${dir}\r\n`)) return { state: 'ours' };
+    if (isReady && reply.includes('\r\ndir\r\n')) return { state: 'none' };
+    const [error = ''] = /^-.*/m.exec(reply) ?? [];
+    return { state: 'unsure', why: error === '' ? 'its answer is none of Redis' : `it answers ${error}` };
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    return code === 'ECONNREFUSED' ? { state: 'none' } : { state: 'unsure', why: `it gives no answer (${message})` };
+  }
 }
 
 /** What a server says to some lines until it hangs up; by hand, as a client library would reconnect and log. */
