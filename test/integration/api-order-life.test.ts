@@ -187,7 +187,7 @@ describe('an order that a worker deploys', () => {
     }
   });
 
-  it('but whose worker is gone says that one is to be started', async () => {
+  it('but whose worker is gone says that one is to be started, and after an hour it can be called off all the same', async () => {
     await pointElsewhere('orphan.example.com');
     const id = await order({ names: ['orphan.example.com'], deploy: { mode: 'store', target } });
     await session.until(id, 'a failed attempt', ({ error }) => error !== null);
@@ -195,14 +195,14 @@ describe('an order that a worker deploys', () => {
     const error = { code: 'pool_unserved' as const, stage: 'deployment' as const, at: 1, detail: 'nobody is there' };
     const issuedOne = issued(validated(stored, acmeOrder, 1), 'crt_1', Date.now());
     // As a worker leaves it that was killed; the time keeps the others from it.
-    const left = { ...issuedOne, startedAt: 1, error, nextAttemptAt: Date.now() + 3_600_000 };
+    const left = { ...issuedOne, startedAt: Date.now(), error, nextAttemptAt: Date.now() + 3_600_000 };
     const saved = await session.store.orders.save<Order>(stored, left, []);
     expect(await cancel(id)).toMatchObject({
       status: 409,
       body: { detail: expect.stringContaining('nobody is there: start one') },
     });
-    const open = { ...(saved as Order), startedAt: null };
-    expect(await session.store.orders.save<Order>(saved as Order, open, [])).not.toBeNull();
+    const old = { ...(saved as Order), startedAt: Date.now() - 3_601_000 };
+    expect(await session.store.orders.save<Order>(saved as Order, old, [])).not.toBeNull();
     expect(await cancel(id)).toMatchObject({ status: 200 });
   });
 });
