@@ -1,11 +1,14 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { systemClock } from '#libs/clock';
 import { type ErrorCode, errorCodes } from '#libs/error-codes';
 import { CertlineError } from '#libs/errors';
 import type { HostState, IisHost } from '#libs/iis/iis-host';
 import { hostError } from '#libs/iis/problems';
 import type { Certificate } from '#libs/model/certificate';
+import { paceOf } from '#libs/queues/stages';
 import type { Redis } from '../../services/lab/redis.ts';
 import { type Deployments, openDeployments, wrapped } from '../support/deployments.ts';
+import { startOrderView } from '../support/order-view.ts';
 import { startTestRedis } from '../support/pipeline.ts';
 
 /** What can go wrong on the way to a host: whatever it is, the host ends as it was or as it was planned, never between. */
@@ -30,6 +33,14 @@ const firstCommit = (way: (apply: Apply, ...args: Parameters<Apply>) => Promise<
   return (host: IisHost): IisHost =>
     wrapped(host, {
       apply: (...args) => (left-- > 0 ? way((...own) => host.apply(...own), ...args) : host.apply(...args)),
+    });
+};
+/** The connection is refused at first. */
+const refused = (code: ErrorCode) => {
+  let left = 1;
+  return (own: IisHost): IisHost =>
+    wrapped(own, {
+      read: (signal) => (left-- > 0 ? Promise.reject(new CertlineError(code, 'not let in')) : own.read(signal)),
     });
 };
 /** A commit that is written to the configuration, and breaks off before http.sys has the certificates. */
@@ -145,6 +156,18 @@ const rows: Row[] = [
     leaves: 'as it was',
   },
   {
+    what: 'a host that refuses the login',
+    code: 'ssh_login_refused',
+    host: refused('ssh_login_refused'),
+    leaves: 'as it was',
+  },
+  {
+    what: 'another host key than the pinned one',
+    code: 'host_key_changed',
+    host: refused('host_key_changed'),
+    leaves: 'as it was',
+  },
+  {
     what: 'a host that is unreachable just before the commit',
     code: 'target_unreachable',
     host: firstCommit(() => Promise.reject(lost())),
@@ -173,10 +196,13 @@ describe('after', () => {
     web.start(host);
     const order = await web.deploy(fresh, toSite);
     const permanent = errorCodes[code].plan === 'permanent';
-    expect(order).toMatchObject({
-      ...{ status: permanent ? 'failed' : 'issued', error: { code, stage: 'deployment' } },
-      attempts: { deployment: 1 },
-      nextAttemptAt: permanent ? null : expect.any(Number),
+    // Without jitter, and a thousand times as long: none comes by itself.
+    const pause = 1_000 * (paceOf('deployment', code)[0] ?? 0);
+    const view = await startOrderView(web.pipeline.resources, systemClock);
+    expect(await view.read(order.id).finally(view.close)).toMatchObject({
+      ...{ status: permanent ? 'failed' : 'issued', attempts: { validation: 0, issuance: 0, deployment: 1 } },
+      error: { code, stage: 'deployment', detail: order.error?.detail, advice: errorCodes[code].advice },
+      nextAttemptAt: permanent ? null : new Date(order.updatedAt + pause).toISOString(),
     });
     await web.faults({ unreachable: false });
     if (leaves === 'as it was') expect(await web.state()).toEqual(before);
