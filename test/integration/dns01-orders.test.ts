@@ -137,3 +137,14 @@ describe('an order whose DNS provider', { timeout: 60_000 }, () => {
     await receiver.close();
   });
 });
+
+describe('an order for a name', { timeout: 60_000 }, () => {
+  it('that is in no zone fails at once, and says what to check', async () => {
+    const id = await place(['www.nobody-has-this.com'], byBind());
+    const order = await session.until(id, 'it has failed', ({ error }) => error !== null);
+    expect(order).toMatchObject({
+      ...{ status: 'failed', stage: 'validation', attempts: { validation: 1 }, nextAttemptAt: null },
+      error: { code: 'dns_zone_not_found', stage: 'validation', detail: expect.stringContaining('lies in no zone') },
+    });
+  });
+});
